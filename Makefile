@@ -1,0 +1,78 @@
+# Everything a newcomer, a developer and the gate call. `make help` lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Kept inside the folder, for an account whose home cannot be written to.
+export UV_CACHE_DIR ?= $(VENV)/cache/uv
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test drill check lint types layers format lock migrations bench picture clean
+
+help: ## list what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/installed ## start everything with the demo; Ctrl-C stops it
+	@exec $(BIN)/evergrant up --demo --with-parent $(UP_OPTIONS)
+
+test: $(VENV)/installed-dev ## run the tests, on a real PostgreSQL and a real Valkey
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+drill: $(VENV)/installed ## the fault campaign: kills, restarts and cuts everything, then counts what was lost
+	@exec $(BIN)/evergrant drill --rotations 5000 --faults 300 $(DRILL_OPTIONS)
+
+check: lint types layers migrations ## everything the gate checks without running tests
+
+lint: $(VENV)/installed-dev ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed-dev ## mypy, strict
+	$(BIN)/mypy
+
+layers: $(VENV)/installed-dev ## import-linter: which layer may import which
+	$(BIN)/lint-imports
+
+migrations: $(VENV)/installed-dev ## the migrations make what the models say, on a real PostgreSQL
+	$(BIN)/python -m tests.support.alembic_check
+
+bench: $(VENV)/installed-dev ## measure the window between an answer and its commit
+	$(BIN)/python -m tests.bench.settle_window
+
+picture: $(VENV)/installed-dev ## take README's picture of the page
+	$(BIN)/python -m tests.browser.take_picture
+
+format: $(VENV)/installed-dev ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(VENV)/uv-installed ## pin all dependencies with hashes, without any download address
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --extra embedded pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --extra embedded --group dev pyproject.toml -o requirements-dev.lock
+
+clean: ## remove the virtual environment and caches; the data in .evergrant stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/uv-installed: .ci/uv.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --require-hashes --only-binary :all: -r .ci/uv.lock
+	@touch $@
+
+$(VENV)/installed: $(VENV)/uv-installed requirements.lock pyproject.toml
+	$(call install,requirements.lock)
+
+$(VENV)/installed-dev: $(VENV)/uv-installed requirements-dev.lock pyproject.toml
+	$(call install,requirements-dev.lock)
+	@touch $(VENV)/installed
+
+# uv takes seconds; where it cannot reach the index that pip is set up for, pip does the same from the same lock.
+define install
+	@echo "installing $(1)"
+	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r $(1) \
+		|| $(BIN)/python -m pip install -q --require-hashes -r $(1)
+	@echo "$(CURDIR)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/evergrant-checkout.pth"
+	@printf '#!%s\nfrom worker.cli import main\nmain()\n' "$(CURDIR)/$(BIN)/python" > $(BIN)/evergrant
+	@chmod +x $(BIN)/evergrant
+	@touch $@
+endef

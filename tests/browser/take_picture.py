@@ -1,0 +1,76 @@
+"""Takes README's picture of the page: `make picture` starts the demo, waits until it is lively, and looks at it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+from playwright.sync_api import sync_playwright
+
+from worker.supervisor import free_port
+
+PICTURE = Path(__file__).parent / "pictures" / "overview.png"
+LIVELY_AFTER = 45.0  # seconds: by then there is something of everything on the page
+STARTS_WITHIN = 90.0
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
+
+
+def main() -> None:
+    """Start the demo, take the picture, stop the demo."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        sys.exit("install Chromium first (Debian: apt-get install chromium)")
+    port = free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("EVERGRANT_")}
+    with tempfile.TemporaryDirectory() as home:
+        environment["EVERGRANT_HOME_DIR"] = home
+        demo = subprocess.Popen(
+            [sys.executable, "-m", "worker.cli", "up", "--demo", "--port", str(port)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            take(chromium, f"http://127.0.0.1:{port}")
+        finally:
+            demo.send_signal(signal.SIGTERM)
+            demo.wait()
+
+
+def take(chromium: str, address: str) -> None:
+    """Wait for the demo to come up and grow lively, and take the picture."""
+    deadline = time.monotonic() + STARTS_WITHIN
+    while not ready(address):
+        if time.monotonic() > deadline:
+            sys.exit("the demo did not come up")
+        time.sleep(0.5)
+    print(f"the demo is up; a picture follows in {LIVELY_AFTER:g} s")
+    time.sleep(LIVELY_AFTER)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        page = browser.new_page(viewport={"width": 1200, "height": 1000})
+        page.goto(address)
+        page.wait_for_load_state("networkidle")
+        PICTURE.parent.mkdir(exist_ok=True)
+        page.screenshot(path=PICTURE)
+        browser.close()
+    print(PICTURE)
+
+
+def ready(address: str) -> bool:
+    """Tell whether the page is served."""
+    try:
+        return httpx.get(f"{address}/readyz", trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""The one composition root: settings in, a wired process out. Clock and chance come from here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+from uuid import uuid4
+
+import httpx
+from prometheus_client import REGISTRY, CollectorRegistry
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from worker.configuration import Configuration, load_configuration
+from worker.metrics import Metrics
+from worker.oauth.http_client import create_http_client
+from worker.oauth.token_endpoint import TokenEndpoint
+from worker.oauth.token_tools import TokenTools
+from worker.observers import Observers
+from worker.packaged import migrations_path
+from worker.settings import Settings, load_settings
+from worker.storage.authorization_requests import AuthorizationRequests
+from worker.storage.claim import Claims
+from worker.storage.client_status import ClientStatuses
+from worker.storage.consents import Consents
+from worker.storage.database import create_engine
+from worker.storage.escrow import Escrow, escrow_homes
+from worker.storage.grants import Grants
+from worker.storage.presence import Presence
+from worker.storage.schema import Schema
+from worker.storage.sealing import KeyRing, parse_keys
+from worker.storage.settle_queue import SettleQueue
+from worker.usecases.access_token import AccessTokens
+from worker.usecases.adopt import Adoption
+from worker.usecases.consent import ConsentFlow
+from worker.usecases.dispatch import Dispatch
+from worker.usecases.drain import Drains, DrainSupplies, Window
+from worker.usecases.rotate import Rotation
+
+#: Connections of one process: claims, settles and ticks hold one for about a millisecond each, the presence one.
+CONNECTIONS: Final = 8
+
+_chance: Final = random.SystemRandom()
+
+
+def monotonic() -> float:
+    """Return seconds that pass while the machine sleeps too, so that a lease is never believed longer than it is."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
+
+
+def software() -> str:
+    """Return the name and version under which we speak to providers."""
+    try:
+        return f"Evergrant/{version('evergrant')}"
+    except PackageNotFoundError:
+        return "Evergrant"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """Everything one process needs, wired. It belongs to the event loop it was made on."""
+
+    settings: Settings
+    configuration: Configuration
+    engine: AsyncEngine
+    http: httpx.AsyncClient
+    observers: Observers
+    grants: Grants
+    statuses: ClientStatuses
+    rotation: Rotation
+    drains: Drains
+    dispatch: Dispatch
+    access_tokens: AccessTokens
+    consent: ConsentFlow
+    adoption: Adoption
+    escrow: Escrow
+    presence: Presence
+
+    async def close(self) -> None:
+        """Close connections, to providers, to the broker and to the database."""
+        await self.presence.release()
+        await self.http.aclose()
+        await self.escrow.close()
+        await self.engine.dispose()
+
+
+def read_settings() -> Settings:
+    """Read this process's settings.
+
+    Raises:
+        ConfigurationError: one line naming what is wrong.
+
+    """
+    return load_settings(os.environ)
+
+
+def create_schema(settings: Settings) -> Schema:
+    """Return the database's schema, to be checked or upgraded."""
+    return Schema(settings.require_database(), migrations_path())
+
+
+def create_container(
+    settings: Settings,
+    *,
+    name: str,
+    environment: Mapping[str, str] | None = None,
+    registry: CollectorRegistry = REGISTRY,
+) -> Container:
+    """Wire one process; call it on the event loop that will run it.
+
+    Args:
+        settings: this process's.
+        name: shown in `pg_stat_activity`.
+        environment: where `env:` references to client secrets are looked up.
+        registry: where metrics are registered, once per process.
+
+    Raises:
+        ConfigurationError: one line naming the setting, table or key that is wrong.
+
+    """
+    configuration = load_configuration(settings, os.environ if environment is None else environment)
+    limits, clients = configuration.worker, configuration.registry
+    keys = KeyRing(parse_keys(settings.require_keys()), os.urandom)
+    engine = create_engine(settings.require_database(), connections=CONNECTIONS, name=name)
+    http = create_http_client(user_agent=software())
+    observers = Observers(Metrics(registry, time.time))
+    token_endpoint = TokenEndpoint(http, monotonic)
+    escrow = Escrow(escrow_homes(settings.home_dir / "escrow", settings.broker_url), observers.escrow_failed)
+    presence = Presence(engine, _chance.random, observers.presence_lost)
+    settles = SettleQueue(engine, keys, escrow, observers.settle_retried)
+    statuses = ClientStatuses(engine)
+    claims = Claims(engine, keys, monotonic, lambda: presence.worker)
+    grants = Grants(engine, keys)
+    consents = Consents(engine, keys)
+    rotation = Rotation(
+        token_endpoint=token_endpoint,
+        token_tools=TokenTools(http),
+        settles=settles,
+        statuses=statuses,
+        observer=observers,
+        tick=monotonic,
+        draw=_chance.random,
+    )
+    supplies = DrainSupplies(
+        claims=claims,
+        rotation=rotation,
+        settles=settles,
+        statuses=statuses,
+        observer=observers,
+        window=Window(limit=limits.max_in_flight),
+        lease=limits.lease,
+        tick=monotonic,
+        on_error=observers.failed,
+    )
+    return Container(
+        settings=settings,
+        configuration=configuration,
+        engine=engine,
+        http=http,
+        observers=observers,
+        grants=grants,
+        statuses=statuses,
+        rotation=rotation,
+        drains=Drains(supplies),
+        dispatch=Dispatch(
+            engine=engine,
+            escrow=escrow,
+            clients=clients.clients,
+            observer=observers,
+            tick=monotonic,
+            draw=_chance.random,
+        ),
+        access_tokens=AccessTokens(
+            grants=grants,
+            claims=claims,
+            rotation=rotation,
+            registry=clients,
+            lease=limits.lease,
+            tick=monotonic,
+        ),
+        consent=ConsentFlow(
+            registry=clients,
+            requests=AuthorizationRequests(engine, keys),
+            consents=consents,
+            grants=grants,
+            token_endpoint=token_endpoint,
+            random_bytes=os.urandom,
+            new_id=uuid4,
+            draw=_chance.random,
+            tick=monotonic,
+        ),
+        adoption=Adoption(registry=clients, consents=consents, grants=grants, new_id=uuid4, draw=_chance.random),
+        escrow=escrow,
+        presence=presence,
+    )

@@ -1,0 +1,148 @@
+"""The Celery application: `celery -A worker.celery_app worker` and `beat` do what `evergrant worker` and `beat` do."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Any, Final, NoReturn
+
+from celery import Celery, signals
+from celery.exceptions import SecurityWarning
+from celery.utils.nodenames import gethostname
+
+from worker.bootstrap import create_container, create_schema, read_settings
+from worker.configuration import load_configuration
+from worker.domain.errors import ConfigurationError, EvergrantError
+from worker.logging import configure_logging, get_logger
+from worker.runtime import Runtime
+from worker.settings import Settings
+
+#: Exit codes: it failed, and a setting is wrong.
+FAILED: Final = 1
+WRONG_SETUP: Final = 2
+#: Threads that wait for drains: one per client that is being drained at once. They do nothing but wait.
+TICKET_THREADS: Final = 64
+#: Seconds before a publish or a read on a half-open connection is given up; the default is to hang for ever.
+BROKER_SECONDS: Final = 5
+#: Seconds between removals of what nobody needs any more.
+PRUNE_SECONDS: Final = 60
+QUEUE: Final = "evergrant"
+
+# Celery warns of root because of pickled messages; ours are JSON and nothing else is accepted.
+warnings.filterwarnings("ignore", category=SecurityWarning)
+
+log = get_logger("evergrant")
+
+
+def create_app(settings: Settings, tick_seconds: float) -> Celery:
+    """Create the application for a broker.
+
+    Args:
+        settings: this process's; the broker's URL is taken from them.
+        tick_seconds: how often beat asks what is due.
+
+    """
+    app = Celery("evergrant", include=["worker.tasks"])
+    app.conf.update(
+        broker_url=settings.require_broker().reveal(),
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "socket_timeout": BROKER_SECONDS,
+            "socket_connect_timeout": BROKER_SECONDS,
+            # A ticket is acknowledged when it is taken, so nothing is ever redelivered while it is worked on.
+            "visibility_timeout": 3600,
+            "global_keyprefix": "evergrant:",
+        },
+        broker_transport_retry_policy={"max_retries": 3, "interval_start": 0.1, "interval_max": 1.0},
+        task_default_queue=QUEUE,
+        task_ignore_result=True,
+        task_acks_late=False,  # the lease is the retry
+        task_serializer="json",
+        accept_content=["json"],
+        worker_pool="threads",
+        worker_concurrency=TICKET_THREADS,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_send_task_events=False,
+        timezone="UTC",
+        beat_scheduler="celery.beat:Scheduler",  # in memory: beat is a dumb tick and keeps nothing on disk
+        beat_max_loop_interval=tick_seconds,
+        beat_schedule={
+            # A tick that nobody took in time is worthless: the next one sees the same rows.
+            "tick": {
+                "task": "evergrant.tick",
+                "schedule": tick_seconds,
+                "options": {"expires": max(tick_seconds * 2, 5.0)},
+            },
+            "prune": {"task": "evergrant.prune", "schedule": PRUNE_SECONDS, "options": {"expires": PRUNE_SECONDS}},
+        },
+    )
+    return app
+
+
+def _start() -> tuple[Settings, Celery]:
+    settings = read_settings()
+    configure_logging(settings.log_format, settings.log_level)
+    tick = load_configuration(settings, os.environ).worker.tick
+    return settings, create_app(settings, tick.total_seconds())
+
+
+def _refuse(error: EvergrantError) -> NoReturn:
+    sys.stderr.write(f"evergrant: {error}\n")
+    # A wrong setting stays wrong; anything else, such as a database that is away, may be mended by starting again.
+    raise SystemExit(WRONG_SETUP if isinstance(error, ConfigurationError) else FAILED)
+
+
+try:
+    _settings, app = _start()
+except EvergrantError as wrong:
+    _refuse(wrong)
+
+_runtimes: dict[str, Runtime] = {}
+
+
+def runtime() -> Runtime:
+    """Return this worker process's event loop and container."""
+    return _runtimes["worker"]
+
+
+@signals.setup_logging.connect
+def _keep_logging(**_fields: Any) -> None:  # noqa: ANN401 -- Celery's signal
+    """Keep the logging that was configured at import; without a receiver Celery installs its own."""
+
+
+@signals.celeryd_after_setup.connect
+def _start_runtime(instance: Any, **_fields: Any) -> None:  # noqa: ANN401 -- Celery's signal
+    pool = instance.pool_cls.__module__
+    if not pool.endswith("thread"):
+        _refuse(ConfigurationError("a worker runs with --pool threads; for more of it, start more processes"))
+    try:
+        create_schema(_settings).check()
+        _runtimes["worker"] = Runtime(lambda: create_container(_settings, name=f"evergrant worker {gethostname()}"))
+    except EvergrantError as error:
+        _refuse(error)
+    except Exception as error:  # Celery would log what a signal raises, and go on without a runtime
+        log.exception("worker_start_failed")
+        _refuse(EvergrantError(f"the worker could not start: {type(error).__name__}; the log tells more"))
+
+
+@signals.worker_ready.connect
+def _say_ready(**_fields: Any) -> None:  # noqa: ANN401 -- Celery's signal
+    log.info("worker_ready")
+
+
+@signals.worker_shutting_down.connect
+def _stop_claiming(**_fields: Any) -> None:  # noqa: ANN401 -- Celery's signal
+    if "worker" in _runtimes:
+        runtime().stop_claiming()
+
+
+@signals.worker_shutdown.connect
+def _close_runtime(**_fields: Any) -> None:  # noqa: ANN401 -- Celery's signal
+    stopped = _runtimes.pop("worker", None)
+    if stopped is not None:
+        stopped.close(stopped.container.configuration.worker.stop_time.total_seconds())
+        log.info("worker_stopped")

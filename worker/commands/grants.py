@@ -1,0 +1,206 @@
+"""`evergrant grants …` and `evergrant token`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields
+from datetime import timedelta
+from typing import Annotated, NoReturn, assert_never
+from uuid import UUID
+
+import typer
+
+from worker.bootstrap import Container
+from worker.commands.console import AsJson, fail, print_json, print_table, text, with_container
+from worker.domain.duration import parse_duration
+from worker.domain.grant import GrantState
+from worker.domain.outcome import label
+from worker.domain.secret import Secret
+from worker.storage.consents import Arrival
+from worker.storage.grants import GrantView
+from worker.usecases.access_token import (
+    AccessTokenResult,
+    FreshToken,
+    HeldBack,
+    NoSuchGrant,
+    NotKeptAlive,
+    RefreshFailed,
+)
+from worker.usecases.consent import LONGEST_SUBJECT
+
+grants = typer.Typer(no_args_is_help=True, help="Adopt, list and look at grants.")
+
+#: Grants fetched at once while listing.
+_PAGE = 500
+_LONGEST_TOKEN_LINE = 128 * 1024
+
+
+@grants.command()
+def add(
+    client: Annotated[str, typer.Argument(help="The client that the tokens were issued to.")],
+    subject: Annotated[str, typer.Argument(help='Your name for the owner, such as "customer-42".')],
+    *,
+    refresh_token_stdin: Annotated[
+        bool, typer.Option("--refresh-token-stdin", help="Read the refresh token from standard input.")
+    ] = False,
+    access_token_stdin: Annotated[
+        bool, typer.Option("--access-token-stdin", help="Read the access token too, from the next line.")
+    ] = False,
+    expires_in: Annotated[int | None, typer.Option(min=1, help="Seconds that the access token still lives.")] = None,
+    email: Annotated[str | None, typer.Option(help="Where the owner can be reached.")] = None,
+) -> None:
+    """Adopt a grant and print its id. From now on nobody else may refresh it.
+
+    Example: evergrant grants add askara-main customer-42 --refresh-token-stdin < token.txt
+    """
+    if not refresh_token_stdin:
+        raise typer.BadParameter("give --refresh-token-stdin and the token on standard input, never as an argument")
+    if not 0 < len(subject) <= LONGEST_SUBJECT or not subject.isprintable():
+        raise typer.BadParameter(f"a subject has 1 to {LONGEST_SUBJECT} printable characters")
+    refresh_token = _read_token("refresh token")
+    access_token = _read_token("access token") if access_token_stdin else None
+    lifetime = timedelta(seconds=expires_in) if expires_in is not None else None
+
+    async def work(container: Container) -> tuple[UUID, Arrival]:
+        return await container.adoption.adopt(
+            client, subject, refresh_token=refresh_token, access_token=access_token, expires_in=lifetime, email=email
+        )
+
+    grant_id, arrival = with_container(work)
+    if arrival is Arrival.ALREADY_THERE:
+        fail(f"{client} has a grant for {subject!r} already: {grant_id}; nothing was changed")
+    typer.echo(grant_id)
+
+
+@grants.command(name="list")
+def list_grants(
+    *,
+    client: Annotated[str | None, typer.Option(help="Only this client's.")] = None,
+    state: Annotated[GrantState | None, typer.Option(help="Only those in this state.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List grants.
+
+    Example: evergrant grants list --state reconsent_required
+    """
+
+    async def work(container: Container) -> list[GrantView]:
+        found: list[GrantView] = []
+        after: tuple[str, str] | None = None
+        while True:
+            page = await container.grants.list(client=client, state=state, after=after, limit=_PAGE)
+            found += page
+            if len(page) < _PAGE:
+                return found
+            after = (page[-1].client, page[-1].subject)
+
+    views = with_container(work)
+    if as_json:
+        print_json(views)
+        return
+    print_table(
+        ["ID", "CLIENT", "SUBJECT", "STATE", "REASON", "GENERATION", "DUE", "ACCESS TOKEN ENDS"],
+        [
+            [
+                view.id,
+                view.client,
+                view.subject,
+                view.state,
+                view.state_reason,
+                view.generation,
+                view.rotate_at,
+                view.access_expires_at,
+            ]
+            for view in views
+        ],
+    )
+
+
+@grants.command()
+def show(grant_id: UUID, *, as_json: AsJson = False) -> None:
+    """Show one grant, without its tokens.
+
+    Example: evergrant grants show 018f3c5e-0000-4000-8000-000000000000
+    """
+    view = with_container(lambda container: container.grants.show(grant_id))
+    if view is None:
+        fail(f"there is no grant {grant_id}")
+    if as_json:
+        print_json(view)
+        return
+    width = max(len(field.name) for field in fields(view))
+    for field in fields(view):
+        typer.echo(f"{field.name.ljust(width)}  {text(getattr(view, field.name))}")
+
+
+@grants.command()
+def refresh(grant_id: UUID) -> None:
+    """Refresh one grant now.
+
+    Example: evergrant grants refresh 018f3c5e-0000-4000-8000-000000000000
+    """
+    result = with_container(lambda container: container.access_tokens.refresh(grant_id))
+    if isinstance(result, FreshToken):
+        typer.echo(f"refreshed: generation {result.generation}, access token ends {text(result.expires_at)}")
+    else:
+        _explain(grant_id, result)
+
+
+def token(
+    grant: Annotated[str, typer.Argument(metavar="ID|CLIENT", help="A grant's id, or a client before a subject.")],
+    subject: Annotated[str | None, typer.Argument(help="The subject, after a client.")] = None,
+    *,
+    min_ttl: Annotated[str, typer.Option(help="How long the token must still live, such as 60s or 10m.")] = "60s",
+) -> None:
+    """Print an access token that is valid for at least --min-ttl, refreshing the grant first where needed.
+
+    Example: evergrant token askara-main customer-42 --min-ttl 5m
+    """
+    try:
+        least = parse_duration(min_ttl)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+    async def work(container: Container) -> tuple[UUID | None, AccessTokenResult]:
+        grant_id = await _grant_id(container, grant, subject)
+        if grant_id is None:
+            return None, NoSuchGrant()
+        return grant_id, await container.access_tokens.fresh(grant_id, least)
+
+    grant_id, result = with_container(work)
+    if isinstance(result, FreshToken):
+        typer.echo(result.access_token.reveal())
+    else:
+        _explain(grant_id or f"{grant} {subject or ''}".strip(), result)
+
+
+async def _grant_id(container: Container, grant: str, subject: str | None) -> UUID | None:
+    if subject is not None:
+        container.configuration.registry.client(grant)
+        found = await container.grants.find(grant, subject)
+        return found.id if found is not None else None
+    try:
+        return UUID(grant)
+    except ValueError:
+        raise typer.BadParameter(f"{grant!r} is not a grant's id; give an id, or a client and a subject") from None
+
+
+def _explain(grant: object, result: NoSuchGrant | NotKeptAlive | HeldBack | RefreshFailed) -> NoReturn:
+    match result:
+        case NoSuchGrant():
+            fail(f"there is no grant {grant}")
+        case NotKeptAlive(state=state, reason=reason):
+            fail(f"grant {grant} is {state}{f' ({reason})' if reason else ''}: see `evergrant grants show`")
+        case HeldBack(client=client):
+            fail(f"client {client} is held back now (paused, throttled or its breaker is open): try again later")
+        case RefreshFailed(outcome=outcome):
+            fail(f"grant {grant} was not refreshed: {label(outcome)}, see `evergrant grants show`")
+        case _:
+            assert_never(result)
+
+
+def _read_token(what: str) -> Secret:
+    line = sys.stdin.readline(_LONGEST_TOKEN_LINE).strip()
+    if not line:
+        fail(f"no {what} on standard input")
+    return Secret(line)

@@ -1,0 +1,72 @@
+"""`evergrant worker`, `beat` and `web`: one process each, for production."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, NoReturn
+
+import click
+import typer
+import uvicorn
+from celery.bin.celery import celery as celery_command
+from prometheus_client import REGISTRY, start_http_server
+
+from worker.bootstrap import create_container, create_schema, read_settings
+from worker.logging import configure_logging
+
+
+def worker() -> None:
+    """Run one worker process; run several for more. `celery -A worker.celery_app worker` does the same.
+
+    Example: evergrant worker
+    """
+    from worker.celery_app import app  # noqa: PLC0415 -- importing it reads the settings and ends the process if wrong
+
+    _serve_metrics()
+    # --without-mingle and --without-gossip: workers need not know each other, for the rows decide.
+    _celery(app, ["worker", "--loglevel", "WARNING", "--without-mingle", "--without-gossip"])
+
+
+def beat() -> None:
+    """Run the tick; any number may run. `celery -A worker.celery_app beat` does the same.
+
+    Example: evergrant beat
+    """
+    from worker.celery_app import app  # noqa: PLC0415 -- importing it reads the settings and ends the process if wrong
+
+    _celery(app, ["beat", "--loglevel", "WARNING"])
+
+
+def web(
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8080,
+) -> None:
+    """Serve the consent endpoints, the page, health and metrics.
+
+    Example: evergrant web --host 0.0.0.0 --port 8080
+    """
+    from worker.web.app import create_web_app  # noqa: PLC0415 -- only this command needs it
+
+    settings = read_settings()
+    configure_logging(settings.log_format, settings.log_level)
+    create_schema(settings).check()
+    app = create_web_app(lambda: create_container(settings, name="evergrant web", registry=REGISTRY))
+    # Query strings of the consent routes hold codes and states: there is no access log to hold them.
+    uvicorn.run(app, host=host, port=port, log_config=None, access_log=False, server_header=False)
+
+
+def _celery(app: Any, arguments: list[str]) -> NoReturn:  # noqa: ANN401 -- Celery ships no types
+    # What `app.start` does, which drops the exit code of a start that failed: a supervisor must see it.
+    celery_command.params[0].default = app
+    try:
+        code = celery_command.main(args=["--quiet", *arguments], prog_name="celery", standalone_mode=False)
+    except click.exceptions.Exit as ended:
+        code = ended.exit_code
+    raise typer.Exit(code if isinstance(code, int) else 0)
+
+
+def _serve_metrics() -> None:
+    port = read_settings().metrics_port
+    if port is not None and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        start_http_server(port)

@@ -1,0 +1,99 @@
+"""The configuration file: providers, clients and the worker's own limits, from TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from worker.domain.errors import ConfigurationError
+from worker.oauth.provider import Duration
+from worker.oauth.registry import Registry, build_registry, validated
+from worker.packaged import catalogue_path
+from worker.settings import DEFAULT_CONFIG, Settings
+
+#: What a lease must outlive a request by: the settle, a slow commit, a paused process that wakes up.
+LEASE_MARGIN: Final = timedelta(seconds=10)
+_TABLES: Final = ("providers", "clients", "worker")
+
+
+class WorkerLimits(BaseModel):
+    """`[worker]`: how often to look and how much to do at once."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tick: Duration = timedelta(seconds=1)  #: how often beat asks what is due
+    lease: Duration = timedelta(seconds=60)  #: how long a worker has for one grant
+    max_in_flight: Annotated[int, Field(ge=1, le=10_000)] = 200  #: requests under way in one process
+    #: Whether a session lock tells of a worker's death; switch it off behind a transaction pooler.
+    session_lock: bool = True
+    drain_time: Duration = timedelta(seconds=20)  #: how long one ticket works at most
+    stop_time: Duration = timedelta(seconds=25)  #: how long a stopping worker waits for what it has sent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """The configuration file, validated, with the catalogue beneath it."""
+
+    registry: Registry
+    worker: WorkerLimits
+
+
+def load_configuration(settings: Settings, environment: Mapping[str, str]) -> Configuration:
+    """Read the catalogue and the configuration file.
+
+    Raises:
+        ConfigurationError: one line that names the file, the table and the key.
+
+    """
+    path = settings.config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+    tables = _read_toml(path) if path is not None else {}
+    unknown = [name for name in tables if name not in _TABLES]
+    if unknown:
+        raise ConfigurationError(f"{path}: unknown table [{unknown[0]}] (known: {', '.join(_TABLES)})")
+    try:
+        registry = build_registry(
+            catalogue=_read_toml(catalogue_path()),
+            providers=_table(tables, "providers"),
+            clients=_table(tables, "clients"),
+            environment=environment,
+            public_url=settings.public_url,
+        )
+        worker = validated(WorkerLimits, "worker", tables.get("worker", {}))
+        _check_lease(worker, registry)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path or catalogue_path()}: {error}") from None
+    return Configuration(registry=registry, worker=worker)
+
+
+def _check_lease(worker: WorkerLimits, registry: Registry) -> None:
+    for client in registry.clients.values():
+        # Every client secret may cost one request within the same lease.
+        longest = client.provider.request_timeout * max(1, len(client.client_secrets))
+        if worker.lease < longest + LEASE_MARGIN:
+            raise ConfigurationError(
+                f"[worker] lease of {worker.lease.total_seconds():g} s is too short: a refresh for client "
+                f"{client.name!r} may take {longest.total_seconds():g} s, and a lease must outlive it by "
+                f"{LEASE_MARGIN.total_seconds():g} s"
+            )
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}") from None
+
+
+def _table(tables: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = tables.get(name, {})
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"[{name}] must be a table of tables, such as [{name}.acme]")
+    return found

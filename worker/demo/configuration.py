@@ -1,0 +1,127 @@
+"""The demo's configuration file and processes: two clients at the sandbox, one for each of its profiles."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from worker.domain.secret import Secret
+from worker.settings import PREFIX
+
+#: Single use, no grace: what Askara's guide describes.
+ASKARA_CLIENT: Final = "askara-demo"
+#: RFC 6749 with a reuse grace, as Okta, Xero or Linear have it.
+GRACE_CLIENT: Final = "acme-demo"
+CLIENTS: Final = (ASKARA_CLIENT, GRACE_CLIENT)
+
+_CONFIGURATION: Final = """\
+# Written by `evergrant up --demo` at each start.
+
+[providers.askara]
+authorization_endpoint = "{sandbox}/askara/authorize"
+token_endpoint = "{sandbox}/askara/oauth2/token"
+strike_interval = "5s"
+request_timeout = "3s"
+
+[providers.acme]
+display_name = "Acme (sandbox, 30 s reuse grace)"
+authorization_endpoint = "{sandbox}/rfc6749/authorize"
+token_endpoint = "{sandbox}/rfc6749/token"
+pkce = "supported"
+rotation = "always"
+old_token = "grace"
+reuse_grace = "30s"
+strike_interval = "5s"
+request_timeout = "3s"
+
+[clients.askara-demo]
+provider = "askara"
+client_id = "askara-demo"
+client_secret = "file:{secret}"
+redirect_uri = "{public_url}/oauth/callback"
+scopes = ["profile", "organization"]
+
+[clients.acme-demo]
+provider = "acme"
+client_id = "acme-demo"
+client_secret = "file:{secret}"
+redirect_uri = "{public_url}/oauth/callback"
+scopes = ["profile"]
+
+[worker]
+stop_time = "5s"
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoFiles:
+    """Where the demo's parts are."""
+
+    configuration: Path
+    control_token: Path
+    client_secret: Path
+    state: Path
+    sandbox_log: Path
+    sandbox_port: int
+    public_url: str
+
+    @property
+    def sandbox_url(self) -> str:
+        """Return the sandbox's address."""
+        return f"http://127.0.0.1:{self.sandbox_port}"
+
+    @property
+    def sandbox_argv(self) -> tuple[str, ...]:
+        """Return how the sandbox is started."""
+        port = ("--port", str(self.sandbox_port), "--state", str(self.state))
+        return (sys.executable, "-m", "worker.sandbox", *port, "--control-token-file", str(self.control_token))
+
+    @property
+    def demo_argv(self) -> tuple[str, ...]:
+        """Return how the demo's owners are started."""
+        return (
+            sys.executable,
+            "-m",
+            "worker.demo",
+            *("--sandbox", self.sandbox_url, "--control-token-file", str(self.control_token)),
+            *("--client-secret-file", str(self.client_secret), "--public-url", self.public_url),
+        )
+
+
+def write_demo(home: Path, sandbox_port: int, public_url: str) -> DemoFiles:
+    """Write the demo's configuration and secrets below a home folder, keeping the secrets of an earlier start."""
+    folder = home / "demo"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    files = DemoFiles(
+        configuration=folder / "evergrant.toml",
+        control_token=folder / "control-token",
+        client_secret=folder / "client-secret",
+        state=folder / "sandbox.sqlite3",
+        sandbox_log=folder / "sandbox.log",
+        sandbox_port=sandbox_port,
+        public_url=public_url.rstrip("/"),
+    )
+    _write_once(files.client_secret, Secret(secrets.token_urlsafe(32)))
+    _write_once(files.control_token, Secret(secrets.token_urlsafe(32)))
+    text = _CONFIGURATION.format(sandbox=files.sandbox_url, secret=files.client_secret, public_url=files.public_url)
+    files.configuration.write_text(text, encoding="utf-8")
+    return files
+
+
+def demo_environment(files: DemoFiles) -> Mapping[str, str]:
+    """Return the settings under which all processes run in the demo."""
+    return {f"{PREFIX}CONFIG": str(files.configuration)}
+
+
+def _write_once(path: Path, value: Secret) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(value.reveal() + "\n")

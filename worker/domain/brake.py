@@ -1,0 +1,37 @@
+"""The brake: when abnormally many grants of one client die at once, the fault is hardly theirs.
+
+A provider's outage, a wrong deploy or a lost database of theirs answers `invalid_grant` to everybody. Deaths beyond the
+brake's room become suspicions: the grants stay, are tried again, and nobody is mailed.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+#: Deaths are counted over this long.
+WINDOW: Final = timedelta(minutes=10)
+#: So many deaths in a window are ordinary whatever the size of the client: owners do revoke.
+FEWEST: Final = 5
+#: Beyond those, this share of the client's grants may die in a window.
+SHARE: Final = 0.02
+#: A suspect grant is tried again after this long, spread by chance: a mended provider is noticed soon and not stormed.
+SUSPECT_WAIT: Final = timedelta(seconds=60)
+#: So many suspects refreshed in a window release the brake: one may be luck.
+RELEASED_BY: Final = 3
+
+
+def room_for_deaths(*, grants: int, died_in_window: int) -> int:
+    """Return how many more of a client's grants may be marked dead before its brake goes on.
+
+    Args:
+        grants: how many the client has.
+        died_in_window: how many were marked dead within the last `WINDOW`.
+
+    """
+    return max(0, max(FEWEST, int(grants * SHARE)) - died_in_window)
+
+
+def suspect_wait(draw: float) -> timedelta:
+    """Return how long a suspect grant waits for its next try; `draw` is chance in [0, 1)."""
+    return SUSPECT_WAIT * (0.5 + draw)

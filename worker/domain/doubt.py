@@ -1,0 +1,68 @@
+"""What to do with a grant in doubt: its refresh token may have been spent, and the answer was not read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from worker.domain.facts import OldToken, TokenFacts
+from worker.domain.schedule import backoff
+
+#: A grace is trusted only up to here before its end: clocks differ, and a request takes time to arrive.
+GRACE_MARGIN: Final = timedelta(seconds=3)
+#: A single-use token is probed this long before the access token ends, so that the owner can be asked before it hurts.
+PROBE_MARGIN: Final = timedelta(seconds=60)
+#: On short-lived tokens the margin is at most this share of what is left.
+PROBE_SHARE: Final = 0.25
+#: Presentations after which a single-use token is given up: the one in doubt, and one deliberate probe.
+SINGLE_USE_PRESENTATIONS: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresentAgain:
+    """Present the same refresh token again at this instant."""
+
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUp:
+    """Nothing can be learned any more without the owner."""
+
+
+def plan_doubt(
+    *,
+    facts: TokenFacts,
+    now: datetime,
+    doubt_since: datetime,
+    presentations: int,
+    access_expires_at: datetime | None,
+    draw: float,
+) -> PresentAgain | GiveUp:
+    """Decide, by the provider's facts, whether and when a doubtful refresh token is presented again.
+
+    Where the old token survives, soon and as often as needed; likewise where the provider can be asked first, without
+    presenting it. Within a reuse grace, soon, while the grace lasts. Otherwise it is single use: the still valid access
+    token stays in service and one deliberate probe is made before it ends, for the request may never have arrived;
+    after that, only the owner can help.
+
+    Args:
+        facts: the fate of an old refresh token at this provider; unknown counts as single use.
+        now: the database's clock.
+        doubt_since: when the token was first presented without a readable answer.
+        presentations: how often it has been presented by now, at least 1.
+        access_expires_at: when the last known access token ends, if known.
+        draw: chance in [0, 1) for the spread.
+
+    """
+    if facts.is_resend_safe or facts.is_asked_about_first:
+        return PresentAgain(at=now + backoff(presentations, draw))
+    if facts.old_token is OldToken.GRACE and facts.reuse_grace is not None:
+        again_at = now + backoff(presentations, draw) / 2
+        if again_at < doubt_since + facts.reuse_grace - GRACE_MARGIN:
+            return PresentAgain(at=again_at)
+    if presentations >= SINGLE_USE_PRESENTATIONS:
+        return GiveUp()
+    left = max((access_expires_at or now) - now, timedelta(0))
+    return PresentAgain(at=now + left - min(PROBE_MARGIN, left * PROBE_SHARE))

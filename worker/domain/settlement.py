@@ -1,0 +1,192 @@
+"""From an outcome to what is stored: one pure decision, one value for each guarded UPDATE.
+
+Rotated ───────► StoreTokens
+Dead ──────────► AddStrike │ RequireReconsent (strikes reached, or a doubt that explains it)
+                 │ MarkSuspect (made of RequireReconsent while too many die at once)
+Misconfigured ─► HandBack        (the client's breaker opens instead)
+Throttled ─────► HandBack        (the client pauses instead)
+Unavailable ───► Postpone
+InDoubt ───────► EnterDoubt │ RequireReconsent (nothing can be learned any more)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from worker.domain import schedule
+from worker.domain.brake import suspect_wait
+from worker.domain.doubt import GiveUp, PresentAgain, plan_doubt
+from worker.domain.facts import Keep, TokenFacts
+from worker.domain.grant import ClaimedGrant, GrantState
+from worker.domain.outcome import (
+    Cause,
+    Dead,
+    InDoubt,
+    Misconfigured,
+    Outcome,
+    Reason,
+    Rotated,
+    Throttled,
+    Tokens,
+    Unavailable,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreTokens:
+    """The new tokens replace the old ones; strikes, failures and doubt are cleared."""
+
+    tokens: Tokens
+    issued_at: datetime
+    access_expires_at: datetime
+    refresh_expires_at: datetime | None
+    rotate_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddStrike:
+    """One more `invalid_grant`; the next attempt comes later, in case the provider erred."""
+
+    cause: Cause
+    rotate_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequireReconsent:
+    """Only the owner can bring this grant back.
+
+    `if_braked` is when it is tried again should too many of its client's grants die at once; None where the brake has
+    no say, for the grant's own doubt explains its end.
+    """
+
+    cause: Cause
+    if_braked: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkSuspect:
+    """It would be dead, but abnormally many of its client's grants are; it is tried again. Made by the brake alone."""
+
+    cause: Cause
+    rotate_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postpone:
+    """Nothing was spent; try again later."""
+
+    cause: Cause
+    rotate_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnterDoubt:
+    """The token may have been spent; present it again at `rotate_at`, by the provider's facts."""
+
+    cause: Cause
+    rotate_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandBack:
+    """The grant is as it was before the claim; what was wrong concerns the whole client."""
+
+    cause: Cause
+
+
+Settlement = StoreTokens | AddStrike | RequireReconsent | MarkSuspect | Postpone | EnterDoubt | HandBack
+
+
+def decide(
+    outcome: Outcome,
+    *,
+    grant: ClaimedGrant,
+    facts: TokenFacts,
+    keep: Keep,
+    issued_at: datetime,
+    now: datetime,
+    draw: float,
+) -> Settlement:
+    """Decide what is stored for a claimed grant after its refresh.
+
+    Args:
+        outcome: what the token endpoint's answer meant.
+        grant: the row as claimed.
+        facts: how this provider's refresh tokens behave.
+        keep: what the client wants kept alive.
+        issued_at: when the request left, on the database's clock: lifetimes count from here.
+        now: the database's clock.
+        draw: chance in [0, 1), drawn once for this settle.
+
+    """
+    match outcome:
+        case Rotated(tokens=tokens):
+            return store_tokens(
+                tokens, facts=facts, keep=keep, issued_at=issued_at, consented_at=grant.consented_at, draw=draw
+            )
+        case Dead(cause=cause):
+            return _strike(cause, grant=grant, facts=facts, now=now, draw=draw)
+        case Misconfigured(cause=cause) | Throttled(cause=cause):
+            return HandBack(cause=cause)
+        case Unavailable(cause=cause):
+            return Postpone(cause=cause, rotate_at=now + schedule.backoff(grant.failures + 1, draw))
+        case InDoubt(cause=cause):
+            return _doubt(cause, grant=grant, facts=facts, issued_at=issued_at, now=now, draw=draw)
+
+
+def store_tokens(
+    tokens: Tokens, *, facts: TokenFacts, keep: Keep, issued_at: datetime, consented_at: datetime | None, draw: float
+) -> StoreTokens:
+    """Work out the instants that go with freshly issued tokens, from a refresh or a consent alike."""
+    access = schedule.access_lifetime(tokens.access_lifetime, facts)
+    refresh_expires_at = issued_at + _bounded(tokens.refresh_lifetime) if tokens.refresh_lifetime else None
+    if facts.refresh_lifetime is not None and consented_at is not None:
+        end = consented_at + _bounded(facts.refresh_lifetime)
+        refresh_expires_at = min(end, refresh_expires_at) if refresh_expires_at else end
+    return StoreTokens(
+        tokens=tokens,
+        issued_at=issued_at,
+        access_expires_at=issued_at + access,
+        refresh_expires_at=refresh_expires_at,
+        rotate_at=schedule.rotate_at(
+            issued_at=issued_at, keep=keep, facts=facts, access=access, refresh=tokens.refresh_lifetime, draw=draw
+        ),
+    )
+
+
+def _bounded(lifetime: timedelta) -> timedelta:
+    # A refresh token may outlive an access token by years; ten of them are beyond any provider's limit.
+    return min(lifetime, timedelta(days=3650))
+
+
+def _strike(
+    cause: Cause, *, grant: ClaimedGrant, facts: TokenFacts, now: datetime, draw: float
+) -> AddStrike | RequireReconsent:
+    if grant.state is GrantState.IN_DOUBT and not facts.is_resend_safe:
+        # The doubt explains the refusal: the token was spent and its successor never reached us.
+        lost = Cause(reason=Reason.ROTATION_REPLY_LOST, status=cause.status, code=cause.code)
+        return RequireReconsent(cause=lost)
+    if grant.strikes + 1 >= facts.strikes:
+        return RequireReconsent(cause=cause, if_braked=now + suspect_wait(draw))
+    return AddStrike(cause=cause, rotate_at=now + facts.strike_interval)
+
+
+def _doubt(
+    cause: Cause, *, grant: ClaimedGrant, facts: TokenFacts, issued_at: datetime, now: datetime, draw: float
+) -> EnterDoubt | RequireReconsent:
+    plan = plan_doubt(
+        facts=facts,
+        now=now,
+        # From when it left: the server may have rotated at once, and its reuse grace runs from there.
+        doubt_since=grant.doubt_since or issued_at,
+        presentations=grant.presentations + 1,
+        access_expires_at=grant.access_expires_at,
+        draw=draw,
+    )
+    match plan:
+        case PresentAgain(at=at):
+            return EnterDoubt(cause=cause, rotate_at=at)
+        case GiveUp():
+            lost = Cause(reason=Reason.ROTATION_REPLY_LOST, status=cause.status)
+            return RequireReconsent(cause=lost)

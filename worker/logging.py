@@ -1,0 +1,91 @@
+"""Structured logs: static event names, identifiers instead of objects, no secrets.
+
+Standard library and Celery records go through the same processors, so that one process writes one form.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import structlog
+
+from worker.domain.secret import Secret
+
+#: Libraries that say at INFO what our own lines say better.
+_QUIET: Final = (
+    "aiohttp.access",
+    "alembic",
+    "celery.app.trace",
+    "celery.beat",
+    "celery.worker.consumer.connection",
+    "celery.worker.strategy",
+    "httpcore",
+    "httpx",
+    "uvicorn.error",
+)
+#: Field names under which nothing is ever shown, whatever its type.
+_FORBIDDEN: Final = frozenset(
+    {"access_token", "refresh_token", "client_secret", "code", "state_parameter", "authorization", "password"}
+)
+
+
+def configure_logging(log_format: Literal["json", "console"] | None, level: str) -> None:
+    """Send everything this process logs to standard error, in one form.
+
+    Args:
+        log_format: `json` for machines, `console` for people; None: `console` where standard error is a terminal.
+        level: the least level that is shown.
+
+    """
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        redact,
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer(default=str)
+        if log_format == "json" or (log_format is None and not sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=26)
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def redact(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Replace what must not be shown; a `Secret` shows itself as stars anyway."""
+    for key, value in event.items():
+        if key in _FORBIDDEN or isinstance(value, Secret):
+            event[key] = "***"
+        elif isinstance(value, Mapping):
+            event[key] = {name: "***" if name in _FORBIDDEN else item for name, item in value.items()}
+    return event
+
+
+def get_logger(name: str) -> Any:  # noqa: ANN401 -- structlog's proxy has no better type
+    """Return a logger for one module."""
+    return structlog.stdlib.get_logger(name)

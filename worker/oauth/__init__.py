@@ -1,0 +1,1 @@
+"""The authorization servers' side: provider schema, client authentication, token and authorization endpoints."""

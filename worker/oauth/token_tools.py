@@ -1,0 +1,59 @@
+"""What a provider offers beside the token endpoint: giving a token back, and asking whether one is still good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+
+import aiohttp
+import httpx
+
+from worker.domain.secret import Secret
+from worker.oauth.client import Client
+from worker.oauth.post import post
+from worker.oauth.token_answer import read_object
+from worker.oauth.token_request import TokenRequest, introspection_request, revocation_request
+
+_OK = 200
+_Build = Callable[[Client, str, Secret, Secret | None], TokenRequest]
+
+
+class Introspected(Enum):
+    """What a provider says of a refresh token (RFC 7662 section 2.2)."""
+
+    GOOD = auto()
+    SPENT = auto()  #: not active: spent, revoked or expired
+    UNKNOWN = auto()  #: there is no such endpoint, or it did not say
+
+
+class TokenTools:
+    """Revocation and introspection, through the process's HTTP client. Neither presents a token."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    async def revoke(self, client: Client, refresh_token: Secret) -> bool:
+        """Give a refresh token back (RFC 7009); tell whether the provider took it. Raises nothing expected."""
+        url = client.provider.revocation_endpoint
+        return url is not None and await self._ask(client, url, refresh_token, revocation_request) is not None
+
+    async def introspect(self, client: Client, refresh_token: Secret) -> Introspected:
+        """Ask whether a refresh token is still good (RFC 7662), without presenting it. Raises nothing expected."""
+        url = client.provider.introspection_endpoint
+        answer = await self._ask(client, url, refresh_token, introspection_request) if url is not None else None
+        active = answer.get("active") if answer is not None else None
+        if active is True:
+            return Introspected.GOOD
+        return Introspected.SPENT if active is False else Introspected.UNKNOWN
+
+    async def _ask(self, client: Client, url: str, refresh_token: Secret, build: _Build) -> dict[str, object] | None:
+        """Return the answer's object, empty where a success has none, or None where there was no success."""
+        limit = client.provider.request_timeout.total_seconds()
+        for secret in client.client_secrets or (None,):
+            try:
+                answer = await post(self._http, build(client, url, refresh_token, secret), limit)
+            except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError):
+                return None
+            if answer.status == _OK:
+                return read_object(answer) or {}
+        return None

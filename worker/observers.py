@@ -1,0 +1,125 @@
+"""What use cases tell the outside, as metrics and log lines."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from worker.domain.grant import ClaimedGrant
+from worker.domain.outcome import Outcome, Rotated, label
+from worker.logging import get_logger
+from worker.metrics import Metrics
+from worker.storage.escrow import EscrowDrained
+from worker.storage.rescue import Rescued
+
+log = get_logger("evergrant")
+
+
+class Observers:
+    """Counts and logs; one for a process. It implements `RotationObserver` and `DispatchObserver`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def refreshed(self, grant: ClaimedGrant, outcome: Outcome, *, seconds: float, late: timedelta) -> None:
+        """Count and log one refresh whose outcome is stored."""
+        self._metrics.refreshed(grant, outcome, seconds=seconds, late=late)
+        fields = _identify(grant) | {"took_ms": round(seconds * 1000), "late_ms": round(late.total_seconds() * 1000)}
+        if isinstance(outcome, Rotated):
+            log.info("grant_rotated", **fields)
+        else:
+            cause = outcome.cause
+            log.warning(
+                "refresh_failed",
+                **fields,
+                outcome=label(outcome),
+                reason=cause.reason.value,
+                **({"status": cause.status} if cause.status is not None else {}),
+                **({"error_code": cause.code} if cause.code is not None else {}),
+            )
+
+    def settled(self, grant: ClaimedGrant, *, seconds: float) -> None:
+        """Observe the window between an answer and its commit."""
+        self._metrics.settled(grant, seconds=seconds)
+
+    def superseded(self, grant: ClaimedGrant, outcome: Outcome) -> None:
+        """Count and log an outcome that was not stored."""
+        self._metrics.outcome_superseded(grant, outcome)
+        log.warning("outcome_superseded", **_identify(grant), outcome=label(outcome))
+
+    def settle_failed(self, grant: ClaimedGrant, outcome: Outcome, error: BaseException, *, kept: bool) -> None:
+        """Count and log an outcome that was not stored; tokens that the escrow keeps are not lost."""
+        if not kept:
+            self._metrics.settle_failed(outcome)
+        fields = _identify(grant) | {"outcome": label(outcome), "kept_in_escrow": kept}
+        log.error("settle_failed", **fields, error=type(error).__name__)
+
+    def escrow_failed(self, asked: str, error: BaseException) -> None:
+        """Log that a home of the escrow could not do what it was asked."""
+        log.error("escrow_failed", asked=asked, error=type(error).__name__)
+
+    def escrow_drained(self, drained: EscrowDrained, depth: int) -> None:
+        """Show how much waits in the escrow, and log what was stored out of it."""
+        self._metrics.escrow_depth.set(depth)
+        if drained.stored or drained.superseded:
+            self._metrics.superseded.inc(drained.superseded)
+            log.warning("escrow_drained", stored=drained.stored, superseded=drained.superseded, depth=depth)
+
+    def presence_lost(self) -> None:
+        """Log that the connection that vouches for this worker broke."""
+        log.warning("presence_lost")
+
+    def settle_retried(self, error: str, waiting: int) -> None:
+        """Log that the database did not take a batch."""
+        log.warning("settle_retried", error=error, waiting=waiting)
+
+    def died(self, client: str, reason: str) -> None:
+        """Count a grant that now needs its owner."""
+        self._metrics.grants_dead.labels(client, reason).inc()
+
+    def braked(self, client: str) -> None:
+        """Log that a death was taken for a suspicion."""
+        log.error("grant_suspected", client=client)
+
+    def doubt_ended(self, client: str, resolution: str) -> None:
+        """Count how a doubt ended."""
+        self._metrics.in_doubt.labels(client, resolution).inc()
+
+    def revived(self, client: str) -> None:
+        """Count a grant that its owner brought back."""
+        self._metrics.grants_revived.labels(client).inc()
+
+    def breaker_changed(self, client: str, *, is_open: bool, reason: str) -> None:
+        """Log that a client's breaker opened or closed."""
+        if is_open:
+            log.error("breaker_opened", client=client, reason=reason)
+        else:
+            log.info("breaker_closed", client=client)
+
+    def clock_skew(self, provider: str, seconds: float) -> None:
+        """Show how far a provider's clock is ahead."""
+        self._metrics.clock_skew.labels(provider).set(seconds)
+
+    def scanned(self, *, due: int, seconds: float) -> None:
+        """Note a scan."""
+        self._metrics.scanned(seconds)
+        log.debug("scanned", due=due, took_ms=round(seconds * 1000))
+
+    def rescued(self, rescued: Rescued) -> None:
+        """Count and log leases that were ended for dead workers."""
+        self._metrics.rescued(rescued)
+        log.warning(
+            "leases_rescued", leases=rescued.leases, in_doubt=len(rescued.in_doubt), given_up=len(rescued.given_up)
+        )
+
+    def failed(self, event: str, error: BaseException) -> None:
+        """Log what a drain could not do for one grant."""
+        log.error(event, error=type(error).__name__, exc_info=error)
+
+
+def _identify(grant: ClaimedGrant) -> dict[str, object]:
+    return {
+        "client": grant.client,
+        "subject": grant.subject,
+        "grant": str(grant.lease.grant_id),
+        "generation": grant.lease.generation,
+    }

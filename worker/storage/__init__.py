@@ -1,0 +1,1 @@
+"""PostgreSQL's side: tables, sealing, and the guarded statements that change a grant."""

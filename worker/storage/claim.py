@@ -1,0 +1,225 @@
+"""The claim: one committed statement takes leases and records that the refresh tokens are about to be spent.
+
+A client's row is locked first, in the same transaction, so that its pause, breaker, rate and concurrency hold over all
+processes. No lock outlives the transaction, and the request leaves only after the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Row, TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from worker.domain.allowance import Allowance, ClientLimits, ClientStatus, allowance
+from worker.domain.client_health import canary_wait
+from worker.domain.errors import SealError
+from worker.domain.grant import ClaimedGrant, GrantState, Lease
+from worker.storage.sealing import REFRESH_TOKEN, KeyRing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableGrant:
+    """A claimed row whose refresh token the key ring does not open; it must be handed back."""
+
+    lease: Lease
+    error: SealError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """What one claim brought, and when asking again may be worth it."""
+
+    grants: tuple[ClaimedGrant, ...] = ()
+    unreadable: tuple[UnreadableGrant, ...] = ()
+    more: bool = False  #: as many as were allowed: further ones may be due
+    held: bool = False  #: the client's limits, pause or breaker allowed none
+    wait: timedelta | None = None
+
+
+# The rows are locked in a materialized step of their own: folded into the UPDATE, a plan may run the limited
+# subquery more than once and take more rows than it may.
+_CLAIM: Final = """
+    WITH due AS MATERIALIZED (
+        SELECT id FROM grants
+         WHERE client = :client AND leased_until IS NULL AND {which}
+         ORDER BY {order}
+         LIMIT :room
+           FOR UPDATE SKIP LOCKED)
+    UPDATE grants AS g
+       SET lease_id = gen_random_uuid(), leased_until = now() + :lease, spend_started_at = now(),
+           leased_by = :leased_by
+      FROM due
+     WHERE g.id = due.id
+    RETURNING g.id, g.client, g.subject, g.state, g.generation, g.refresh_token, g.lease_id, g.leased_until,
+              now() AS claimed_at, g.rotate_at, g.consented_at, g.access_expires_at, g.strikes, g.failures,
+              g.presentations, g.doubt_since
+"""
+_DUE: Final = "rotate_at <= now() AND state IN ('active', 'in_doubt', 'suspect')"
+_CLAIM_DUE: Final = text(_CLAIM.format(which=_DUE, order="rotate_at"))
+# Another grant each time: one whose own fault opened the breaker would keep it open for all.
+_CLAIM_CANARY: Final = text(_CLAIM.format(which=_DUE, order="last_error_at NULLS FIRST, rotate_at"))
+_CLAIM_ONE: Final = text(
+    _CLAIM.format(
+        # `rotated_at` too: where refresh tokens do not rotate, the generation stays.
+        which="id = :grant_id AND generation = :generation AND state IN ('active', 'suspect')"
+        " AND rotated_at IS NOT DISTINCT FROM CAST(:rotated_at AS timestamptz)",
+        order="rotate_at",
+    )
+)
+
+_LOCK_STATUS: Final = text("""
+    SELECT now() AS now, paused_by_operator, throttled_until, breaker_opened_at IS NOT NULL AS breaker_open,
+           failed_canaries, canary_at, resumed_at, bucket, bucket_at
+      FROM client_status WHERE client = :client FOR UPDATE
+""")
+_COUNT_IN_FLIGHT: Final = text("SELECT count(*) FROM grants WHERE client = :client AND leased_until IS NOT NULL")
+_ADD_STATUS: Final = text("INSERT INTO client_status (client) VALUES (:client) ON CONFLICT DO NOTHING")
+_TAKE_FROM_BUCKET: Final = text("UPDATE client_status SET bucket = :bucket, bucket_at = now() WHERE client = :client")
+_SEND_CANARY: Final = text("UPDATE client_status SET canary_at = now() + :wait WHERE client = :client")
+
+
+class Claims:
+    """Takes leases on due grants.
+
+    Args:
+        engine: the process's connections.
+        keys: opens the refresh tokens that the claim returns.
+        tick: the monotonic clock, in seconds.
+        worker: the number under which this worker's session lock vouches for it, None while none does.
+
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        keys: KeyRing,
+        tick: Callable[[], float],
+        worker: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self._engine = engine
+        self._keys = keys
+        self._tick = tick
+        self._worker = worker
+
+    async def claim_due(self, client: str, *, limits: ClientLimits, free: int, lease: timedelta) -> Claimed:
+        """Claim up to `free` of a client's due grants, the earliest due first, as far as the client's limits allow."""
+        return await self._claim(_CLAIM_DUE, client, limits=limits, free=free, lease=lease, which={})
+
+    async def claim_one(
+        self,
+        grant_id: UUID,
+        client: str,
+        *,
+        generation: int,
+        rotated_at: datetime | None,
+        limits: ClientLimits,
+        lease: timedelta,
+    ) -> Claimed:
+        """Claim one grant, due or not, unless it was refreshed since, is leased or in doubt, or its client is held."""
+        which = {"grant_id": grant_id, "generation": generation, "rotated_at": rotated_at}
+        return await self._claim(_CLAIM_ONE, client, limits=limits, free=1, lease=lease, which=which)
+
+    async def _claim(
+        self,
+        statement: TextClause,
+        client: str,
+        *,
+        limits: ClientLimits,
+        free: int,
+        lease: timedelta,
+        which: dict[str, Any],
+    ) -> Claimed:
+        asked_tick = self._tick()
+        async with self._engine.begin() as connection:
+            status, failed_canaries = await _lock_status(connection, client)
+            allowed = allowance(status, limits, free)
+            if allowed.grants == 0:
+                return Claimed(held=True, wait=allowed.wait)
+            parameters = {
+                "client": client,
+                "room": allowed.grants,
+                "lease": lease,
+                "leased_by": self._worker(),
+                **which,
+            }
+            if allowed.is_canary and statement is _CLAIM_DUE:
+                statement = _CLAIM_CANARY
+            rows = (await connection.execute(statement, parameters)).all()
+            await _record(connection, client, allowed, len(rows), failed_canaries)
+        return self._open(rows, asked_tick, self._tick(), allowed)
+
+    def _open(self, rows: Sequence[Row[Any]], asked_tick: float, claimed_tick: float, allowed: Allowance) -> Claimed:
+        grants: list[ClaimedGrant] = []
+        unreadable: list[UnreadableGrant] = []
+        for row in rows:
+            try:
+                grants.append(_claimed_grant(row, self._keys, asked_tick, claimed_tick, is_canary=allowed.is_canary))
+            except SealError as error:
+                lease = Lease(grant_id=row.id, lease_id=row.lease_id, generation=row.generation)
+                unreadable.append(UnreadableGrant(lease=lease, error=error))
+        # RETURNING keeps no order; the earliest deadline goes first.
+        grants.sort(key=lambda grant: grant.rotate_at or grant.claimed_at)
+        more = len(rows) == allowed.grants and not allowed.is_canary
+        return Claimed(grants=tuple(grants), unreadable=tuple(unreadable), more=more, wait=allowed.wait)
+
+
+async def _lock_status(connection: AsyncConnection, client: str) -> tuple[ClientStatus, int]:
+    row = (await connection.execute(_LOCK_STATUS, {"client": client})).one_or_none()
+    if row is None:
+        await connection.execute(_ADD_STATUS, {"client": client})
+        row = (await connection.execute(_LOCK_STATUS, {"client": client})).one()
+    # Counted after the lock was had, in a statement of its own: a snapshot from before it could miss a sibling's claim.
+    in_flight = (await connection.execute(_COUNT_IN_FLIGHT, {"client": client})).scalar_one()
+    return ClientStatus(
+        now=row.now,
+        paused_by_operator=row.paused_by_operator,
+        throttled_until=row.throttled_until,
+        breaker_open=row.breaker_open,
+        canary_at=row.canary_at,
+        resumed_at=row.resumed_at,
+        bucket=row.bucket,
+        bucket_at=row.bucket_at,
+        in_flight=in_flight,
+    ), row.failed_canaries
+
+
+async def _record(
+    connection: AsyncConnection, client: str, allowed: Allowance, taken: int, failed_canaries: int
+) -> None:
+    if not taken:
+        return
+    if allowed.is_canary:
+        await connection.execute(_SEND_CANARY, {"client": client, "wait": canary_wait(failed_canaries + 1)})
+    elif allowed.bucket is not None:
+        await connection.execute(_TAKE_FROM_BUCKET, {"client": client, "bucket": allowed.bucket - taken})
+
+
+def _claimed_grant(
+    row: Row[Any], keys: KeyRing, asked_tick: float, claimed_tick: float, *, is_canary: bool
+) -> ClaimedGrant:
+    claimed_at: datetime = row.claimed_at
+    return ClaimedGrant(
+        lease=Lease(grant_id=row.id, lease_id=row.lease_id, generation=row.generation),
+        client=row.client,
+        subject=row.subject,
+        state=GrantState(row.state),
+        refresh_token=keys.open(row.refresh_token, REFRESH_TOKEN, row.id),
+        # The lease has been running since some moment after the claim was asked for. Counted from when its answer was
+        # read, a process that was stopped in between would believe it longer than it is.
+        leased_until=row.leased_until - timedelta(seconds=claimed_tick - asked_tick),
+        claimed_at=claimed_at,
+        claimed_tick=claimed_tick,
+        rotate_at=row.rotate_at,
+        consented_at=row.consented_at,
+        access_expires_at=row.access_expires_at,
+        strikes=row.strikes,
+        failures=row.failures,
+        presentations=row.presentations,
+        doubt_since=row.doubt_since,
+        is_canary=is_canary,
+    )

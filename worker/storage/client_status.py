@@ -1,0 +1,126 @@
+"""A client's breaker and throttle: each change is one guarded UPDATE that says whether it changed anything."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from worker.domain.brake import RELEASED_BY
+from worker.domain.client_health import CANARY_WAIT, canary_wait
+from worker.domain.outcome import Cause
+
+_OPEN: Final = text("""
+    WITH opened AS (
+        UPDATE client_status
+           SET breaker_opened_at = now(), breaker_reason = :reason, breaker_code = :code, failed_canaries = 0,
+               canary_at = now() + :wait
+         WHERE client = :client AND breaker_opened_at IS NULL
+        RETURNING client)
+    INSERT INTO events (type, client, data)
+    SELECT 'client.paused', client, jsonb_build_object('reason', CAST(:reason AS text), 'code', CAST(:code AS text))
+      FROM opened
+    RETURNING client
+""")
+#: Only the canary that was due counts: requests that were under way when the breaker opened say nothing new.
+_FAIL_CANARY: Final = text("""
+    UPDATE client_status
+       SET failed_canaries = failed_canaries + 1, canary_at = now() + :wait, breaker_reason = :reason,
+           breaker_code = :code
+     WHERE client = :client AND breaker_opened_at < now() - CAST(:settling AS interval)
+    RETURNING failed_canaries
+""")
+_CLOSE: Final = text("""
+    WITH closed AS (
+        UPDATE client_status
+           SET breaker_opened_at = NULL, breaker_reason = NULL, breaker_code = NULL, failed_canaries = 0,
+               canary_at = NULL, resumed_at = now()
+         WHERE client = :client AND breaker_opened_at IS NOT NULL
+        RETURNING client)
+    INSERT INTO events (type, client) SELECT 'client.resumed', client FROM closed RETURNING client
+""")
+_THROTTLE: Final = text("""
+    UPDATE client_status SET throttled_until = greatest(throttled_until, now() + :wait)
+     WHERE client = :client
+    RETURNING client
+""")
+_SUSPECT_REFRESHED: Final = text("""
+    WITH counted AS (
+        UPDATE client_status
+           SET suspects_refreshed = suspects_refreshed + 1,
+               braked_at = CASE WHEN suspects_refreshed + 1 >= :enough THEN NULL ELSE braked_at END,
+               resumed_at = CASE WHEN suspects_refreshed + 1 >= :enough THEN now() ELSE resumed_at END
+         WHERE client = :client AND braked_at IS NOT NULL
+        RETURNING client, braked_at)
+    INSERT INTO events (type, client) SELECT 'client.resumed', client FROM counted WHERE braked_at IS NULL
+    RETURNING client
+""")
+_PAUSE: Final = text("""
+    WITH paused AS (
+        INSERT INTO client_status (client, paused_by_operator) VALUES (:client, true)
+        ON CONFLICT (client) DO UPDATE SET paused_by_operator = true WHERE NOT client_status.paused_by_operator
+        RETURNING client)
+    INSERT INTO events (type, client, data)
+    SELECT 'client.paused', client, '{"reason": "operator"}'::jsonb FROM paused
+    RETURNING client
+""")
+_RESUME: Final = text("""
+    WITH resumed AS (
+        UPDATE client_status
+           SET paused_by_operator = false, throttled_until = NULL, breaker_opened_at = NULL, breaker_reason = NULL,
+               breaker_code = NULL, failed_canaries = 0, canary_at = NULL, braked_at = NULL, suspects_refreshed = 0,
+               resumed_at = now()
+         WHERE client = :client
+           AND (paused_by_operator OR breaker_opened_at IS NOT NULL OR braked_at IS NOT NULL
+                OR throttled_until > now())
+        RETURNING client)
+    INSERT INTO events (type, client) SELECT 'client.resumed', client FROM resumed RETURNING client
+""")
+_FAILED: Final = text("SELECT failed_canaries FROM client_status WHERE client = :client")
+
+
+class ClientStatuses:
+    """Changes what holds a client back. The row exists: the claim that led here made it."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def open_breaker(self, client: str, cause: Cause) -> bool:
+        """Stop refreshing for a client, or put off its next canary; tell whether it was closed until now."""
+        parameters = {"client": client, "reason": cause.reason.value, "code": cause.code}
+        async with self._engine.begin() as connection:
+            opened = await connection.execute(_OPEN, {**parameters, "wait": canary_wait(0)})
+            if opened.first() is not None:
+                return True
+            failed = (await connection.execute(_FAILED, {"client": client})).scalar_one()
+            settling = {"settling": CANARY_WAIT, "wait": canary_wait(failed + 1)}
+            await connection.execute(_FAIL_CANARY, {**parameters, **settling})
+        return False
+
+    async def close_breaker(self, client: str) -> bool:
+        """Let a client be refreshed again; tell whether its breaker was open."""
+        async with self._engine.begin() as connection:
+            return (await connection.execute(_CLOSE, {"client": client})).first() is not None
+
+    async def suspect_refreshed(self, client: str) -> bool:
+        """Count a suspect that was refreshed after all; tell whether that released the client's brake."""
+        async with self._engine.begin() as connection:
+            found = await connection.execute(_SUSPECT_REFRESHED, {"client": client, "enough": RELEASED_BY})
+            return found.first() is not None
+
+    async def pause(self, client: str) -> bool:
+        """Stop refreshing for a client by an operator's will; tell whether that changed anything."""
+        async with self._engine.begin() as connection:
+            return (await connection.execute(_PAUSE, {"client": client})).first() is not None
+
+    async def resume(self, client: str) -> bool:
+        """Take away whatever holds a client back, by an operator's will; tell whether anything did."""
+        async with self._engine.begin() as connection:
+            return (await connection.execute(_RESUME, {"client": client})).first() is not None
+
+    async def throttle(self, client: str, wait: timedelta) -> bool:
+        """Pause a client for a while; a pause that lasts longer already is kept."""
+        async with self._engine.begin() as connection:
+            return (await connection.execute(_THROTTLE, {"client": client, "wait": wait})).first() is not None

@@ -1,0 +1,169 @@
+"""Reading grants: for people, for the on-demand access token, and for the database's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, Select, func, select, text, tuple_
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from worker.domain.grant import GrantState
+from worker.domain.secret import Secret
+from worker.storage.sealing import ACCESS_TOKEN, KeyRing
+from worker.storage.tables import Grant
+
+_NOW: Final = text("SELECT clock_timestamp()")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantView:
+    """A grant without its secrets."""
+
+    id: UUID
+    client: str
+    subject: str
+    state: GrantState
+    state_reason: str | None
+    state_since: datetime
+    generation: int
+    rotate_at: datetime | None
+    access_expires_at: datetime | None
+    refresh_expires_at: datetime | None
+    rotated_at: datetime | None
+    consented_at: datetime | None
+    created_at: datetime
+    scopes: tuple[str, ...] | None
+    account: str | None
+    email: str | None
+    strikes: int
+    failures: int
+    last_error: str | None
+    last_error_code: str | None
+    last_error_status: int | None
+    last_error_at: datetime | None
+    leased: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldToken:
+    """What is needed to hand out an access token, or to decide that a refresh comes first."""
+
+    grant_id: UUID
+    client: str
+    state: GrantState
+    state_reason: str | None
+    generation: int
+    access_token: Secret | None
+    access_expires_at: datetime | None
+    rotated_at: datetime | None
+    leased: bool
+    now: datetime  #: the database's clock at the reading
+
+
+_VIEWED: Final[tuple[ColumnElement[Any], ...]] = (
+    *(column for column in Grant.__table__.columns if column.name in GrantView.__slots__),
+    Grant.leased_until.is_not(None).label("leased"),
+)
+
+
+class Grants:
+    """Reads grants.
+
+    Args:
+        engine: the process's connections.
+        keys: opens the access token that is handed out.
+
+    """
+
+    def __init__(self, engine: AsyncEngine, keys: KeyRing) -> None:
+        self._engine = engine
+        self._keys = keys
+
+    async def now(self) -> datetime:
+        """Return the database's clock, by which everything is scheduled."""
+        async with self._engine.connect() as connection:
+            found: datetime = (await connection.execute(_NOW)).scalar_one()
+            return found
+
+    async def show(self, grant_id: UUID) -> GrantView | None:
+        """Return one grant, or None where there is none of that id."""
+        found = await self._views(select(*_VIEWED).where(Grant.id == grant_id))
+        return found[0] if found else None
+
+    async def find(self, client: str, subject: str) -> GrantView | None:
+        """Return the grant of a client and subject, or None where there is none."""
+        found = await self._views(select(*_VIEWED).where(Grant.client == client, Grant.subject == subject))
+        return found[0] if found else None
+
+    async def list(
+        self, *, client: str | None, state: GrantState | None, after: tuple[str, str] | None, limit: int
+    ) -> Sequence[GrantView]:
+        """Return grants in the order of client and subject.
+
+        Args:
+            client: only this client's.
+            state: only those in this state.
+            after: client and subject of the last grant of the page before.
+            limit: at most so many.
+
+        """
+        statement = select(*_VIEWED).order_by(Grant.client, Grant.subject).limit(limit)
+        if client is not None:
+            statement = statement.where(Grant.client == client)
+        if state is not None:
+            statement = statement.where(Grant.state == state.value)
+        if after is not None:
+            statement = statement.where(tuple_(Grant.client, Grant.subject) > after)
+        return await self._views(statement)
+
+    async def held_token(self, grant_id: UUID) -> HeldToken | None:
+        """Return a grant's access token and what decides whether it may be handed out.
+
+        Raises:
+            SealError: when the key ring does not open it.
+
+        """
+        statement = select(
+            Grant.id,
+            Grant.client,
+            Grant.state,
+            Grant.state_reason,
+            Grant.generation,
+            Grant.access_token,
+            Grant.access_expires_at,
+            Grant.rotated_at,
+            Grant.leased_until.is_not(None).label("leased"),
+            func.now().label("now"),
+        ).where(Grant.id == grant_id)
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(statement)).one_or_none()
+        if row is None:
+            return None
+        sealed = row.access_token
+        return HeldToken(
+            grant_id=row.id,
+            client=row.client,
+            state=GrantState(row.state),
+            state_reason=row.state_reason,
+            generation=row.generation,
+            access_token=self._keys.open(sealed, ACCESS_TOKEN, row.id) if sealed is not None else None,
+            access_expires_at=row.access_expires_at,
+            rotated_at=row.rotated_at,
+            leased=row.leased,
+            now=row.now,
+        )
+
+    async def _views(self, statement: Select[Any]) -> Sequence[GrantView]:
+        async with self._engine.connect() as connection:
+            return [_view(row) for row in await connection.execute(statement)]
+
+
+def _view(row: Row[Any]) -> GrantView:
+    fields = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public name for it
+    fields["state"] = GrantState(fields["state"])
+    fields["scopes"] = tuple(fields["scopes"]) if fields["scopes"] is not None else None
+    return GrantView(**fields)

@@ -1,0 +1,43 @@
+"""Removing what nobody needs any more, a little at a time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+#: Rows removed per table and call: a few milliseconds, so that nothing waits behind it.
+LIMIT: Final = 5_000
+#: A state that comes back later than this was copied from somewhere; "unknown" is answer enough by then.
+AUTHORIZATION_REQUESTS: Final = timedelta(days=1)
+#: The lineage answers "what happened to this grant last week"; events keep the milestones.
+ROTATIONS: Final = timedelta(days=7)
+
+_PRUNE: Final = {
+    "authorization_requests": (
+        text("""
+            DELETE FROM authorization_requests WHERE state_hash IN (
+                SELECT state_hash FROM authorization_requests WHERE expires_at < now() - CAST(:age AS interval)
+                 LIMIT :limit)
+        """),
+        AUTHORIZATION_REQUESTS,
+    ),
+    "rotations": (
+        text("""
+            DELETE FROM rotations WHERE id IN (
+                SELECT id FROM rotations WHERE at < now() - CAST(:age AS interval) ORDER BY id LIMIT :limit)
+        """),
+        ROTATIONS,
+    ),
+}
+
+
+async def prune(engine: AsyncEngine) -> int:
+    """Remove rows past their age; returns how many."""
+    removed = 0
+    for statement, age in _PRUNE.values():
+        async with engine.begin() as connection:
+            removed += (await connection.execute(statement, {"age": age, "limit": LIMIT})).rowcount
+    return removed

@@ -1,0 +1,185 @@
+"""The tables. A column named `…_at` is an instant (UTC, the database's clock); a sealed one is `bytea`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, DateTime, Identity, Index, LargeBinary, MetaData, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from worker.domain.grant import GrantState
+
+_STATES = ", ".join(f"'{state}'" for state in GrantState)
+
+
+class Base(DeclarativeBase):
+    """Names every constraint, so that migrations can speak of them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 -- SQLAlchemy reads it from the class
+        datetime: DateTime(timezone=True),
+        str: Text(),
+        int: BigInteger(),
+        bytes: LargeBinary(),
+        list[str]: ARRAY(Text()),
+        dict[str, Any]: JSONB(),
+    }
+
+
+class Grant(Base):
+    """One resource owner's authorization of one client: the row that is kept alive."""
+
+    __tablename__ = "grants"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    client: Mapped[str]
+    subject: Mapped[str]
+    state: Mapped[str]
+    state_since: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    state_reason: Mapped[str | None]
+    generation: Mapped[int] = mapped_column(server_default="0")
+
+    access_token: Mapped[bytes | None]
+    refresh_token: Mapped[bytes]
+    issued_at: Mapped[datetime | None]
+    access_expires_at: Mapped[datetime | None]
+    refresh_expires_at: Mapped[datetime | None]
+    scopes: Mapped[list[str] | None]
+    account: Mapped[str | None]
+    email: Mapped[str | None]
+
+    #: When the grant is due; null where it is not rotated at all.
+    rotate_at: Mapped[datetime | None]
+    #: The lease that was granted last. It outlives `leased_until` when a lease is rescued, so that the late answer of
+    #: a worker that was believed dead still finds its row.
+    lease_id: Mapped[UUID | None]
+    leased_until: Mapped[datetime | None]
+    #: The worker that holds the lease, where its session lock vouches for it (`worker.storage.presence`).
+    leased_by: Mapped[int | None]
+    #: Committed before the refresh token may leave; cleared by the settle.
+    spend_started_at: Mapped[datetime | None]
+
+    strikes: Mapped[int] = mapped_column(server_default="0")
+    failures: Mapped[int] = mapped_column(server_default="0")
+    last_error: Mapped[str | None]
+    last_error_code: Mapped[str | None]
+    last_error_status: Mapped[int | None]
+    last_error_at: Mapped[datetime | None]
+    #: How often this generation's refresh token has been presented without a readable answer, and since when.
+    presentations: Mapped[int] = mapped_column(server_default="0")
+    doubt_since: Mapped[datetime | None]
+
+    consented_at: Mapped[datetime | None]
+    rotated_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+    __table_args__ = (
+        CheckConstraint(f"state IN ({_STATES})", name="state"),
+        CheckConstraint(
+            "state NOT IN ('active', 'in_doubt', 'suspect') OR rotate_at IS NOT NULL", name="rotated_has_due_time"
+        ),
+        Index("uq_grants_client_subject", "client", "subject", unique=True),
+        # The claim's and the scan's index: only what may be claimed stands in it.
+        Index(
+            "ix_grants_due",
+            "client",
+            "rotate_at",
+            postgresql_where=text("leased_until IS NULL AND rotate_at IS NOT NULL"),
+        ),
+        # The rescue's index, and the count of what is in flight: only what is leased stands in it.
+        Index("ix_grants_leased", "client", "leased_until", postgresql_where=text("leased_until IS NOT NULL")),
+        Index("ix_grants_state", "state", "client", postgresql_where=text("state <> 'active'")),
+        {"postgresql_with": {"fillfactor": 70}},  # room for the new version of a row on its own page
+    )
+
+
+class RotationRow(Base):
+    """One stored rotation: the grant's lineage, newest last."""
+
+    __tablename__ = "rotations"
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    grant_id: Mapped[UUID]
+    client: Mapped[str]
+    subject: Mapped[str]
+    generation: Mapped[int]
+    #: Keyed fingerprint of the refresh token that was spent for this generation.
+    spent_fingerprint: Mapped[str | None]
+
+    __table_args__ = (
+        Index("ix_rotations_grant_id", "grant_id", "id"),
+        Index("ix_rotations_at", "at", postgresql_using="brin"),
+    )
+
+
+class ClientStatusRow(Base):
+    """What holds a client back: breaker, throttle, operator, rate. Locked for each claim."""
+
+    __tablename__ = "client_status"
+
+    client: Mapped[str] = mapped_column(primary_key=True)
+    paused_by_operator: Mapped[bool] = mapped_column(server_default=text("false"))
+    throttled_until: Mapped[datetime | None]
+    breaker_opened_at: Mapped[datetime | None]
+    breaker_reason: Mapped[str | None]
+    breaker_code: Mapped[str | None]
+    failed_canaries: Mapped[int] = mapped_column(server_default="0")
+    canary_at: Mapped[datetime | None]
+    #: Since when the client is refreshed again after a breaker or a brake: from here it catches up on a ramp.
+    resumed_at: Mapped[datetime | None]
+    braked_at: Mapped[datetime | None]
+    #: Suspects that were refreshed since the brake went on: enough of them release it.
+    suspects_refreshed: Mapped[int] = mapped_column(server_default="0")
+    bucket: Mapped[float | None]
+    bucket_at: Mapped[datetime | None]
+
+
+class AuthorizationRequest(Base):
+    """A consent under way: made by /connect, used once by the callback (RFC 6749 section 4.1)."""
+
+    __tablename__ = "authorization_requests"
+
+    #: SHA-256 of the state: whoever reads this table cannot finish a consent.
+    state_hash: Mapped[bytes] = mapped_column(primary_key=True)
+    id: Mapped[UUID]
+    client: Mapped[str]
+    subject: Mapped[str]
+    email: Mapped[str | None]
+    browser_hash: Mapped[bytes]
+    code_verifier: Mapped[bytes | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+    __table_args__ = (Index("ix_authorization_requests_expires_at", "expires_at"),)
+
+
+class Event(Base):
+    """What happened, newest last; no secret stands in it."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    type: Mapped[str]
+    client: Mapped[str]
+    grant_id: Mapped[UUID | None]
+    subject: Mapped[str | None]
+    data: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+
+    __table_args__ = (
+        Index("ix_events_grant_id", "grant_id", "id"),
+        # What the brake counts: deaths are rare, so the index is small.
+        Index("ix_events_deaths", "client", "at", postgresql_where=text("type = 'grant.reconsent_required'")),
+    )

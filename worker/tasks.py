@@ -1,0 +1,33 @@
+"""What Celery's messages ask for. A task takes names, is safe to repeat, and leaves the work to the event loop."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from worker.celery_app import app, runtime
+
+#: Seconds after which a ticket is worthless: by then later ticks have sent others.
+TICKET_EXPIRES: Final = 10
+
+
+@app.task(name="evergrant.tick")
+def tick() -> None:
+    """Rescue, scan, and send the tickets that the due grants call for."""
+    for ticket in runtime().run(runtime().container.dispatch.dispatch()):
+        drain.apply_async(args=(ticket.client,), expires=TICKET_EXPIRES)
+
+
+@app.task(name="evergrant.drain")
+def drain(client: str) -> None:
+    """Work through one client's due grants."""
+    container = runtime().container
+    configured = container.configuration.registry.clients.get(client)
+    if configured is not None:
+        seconds = container.configuration.worker.drain_time.total_seconds()
+        runtime().run(container.drains.drain(configured, seconds))
+
+
+@app.task(name="evergrant.prune")
+def prune() -> None:
+    """Remove what nobody needs any more."""
+    runtime().run(runtime().container.dispatch.prune())

@@ -1,0 +1,1 @@
+"""What Evergrant does: scan, drain, rotate, consent, adopt, hand out. Dependencies are arguments."""

@@ -1,0 +1,154 @@
+"""A fresh access token at any moment: the stored one, or one refresh, one flight per grant across processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from worker.domain.grant import ROTATED_STATES, GrantState
+from worker.domain.outcome import Cause, Outcome, Reason, Rotated
+from worker.domain.secret import Secret
+from worker.domain.settlement import HandBack
+from worker.oauth.registry import Registry
+from worker.storage.claim import Claims
+from worker.storage.grants import Grants, HeldToken
+from worker.usecases.rotate import Rotation
+
+#: How often a waiter looks whether the refresh of another process has been stored, seconds.
+LOOK_EVERY: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreshToken:
+    """An access token that is valid for at least as long as was asked for."""
+
+    access_token: Secret
+    expires_at: datetime | None
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoSuchGrant:
+    """There is no grant of that id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotKeptAlive:
+    """The grant's state allows no refresh: its owner or an operator has to act first."""
+
+    state: GrantState
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBack:
+    """The client is paused, throttled or its breaker is open; or another process did not finish in time."""
+
+    client: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshFailed:
+    """The refresh was made and brought no tokens."""
+
+    outcome: Outcome
+
+
+AccessTokenResult = FreshToken | NoSuchGrant | NotKeptAlive | HeldBack | RefreshFailed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessTokens:
+    """Hands out access tokens. `tick` is the monotonic clock in seconds."""
+
+    grants: Grants
+    claims: Claims
+    rotation: Rotation
+    registry: Registry
+    lease: timedelta
+    tick: Callable[[], float]
+
+    async def fresh(self, grant_id: UUID, min_ttl: timedelta) -> AccessTokenResult:
+        """Return an access token valid for at least `min_ttl`, refreshing the grant first where needed.
+
+        Raises:
+            ConfigurationError: when the grant's client is not configured.
+            SealError: when the key ring does not open the stored token.
+
+        """
+        held = await self.grants.held_token(grant_id)
+        if held is None:
+            return NoSuchGrant()
+        return _stored(held, min_ttl) or await self._refresh(held, min_ttl, force=False)
+
+    async def refresh(self, grant_id: UUID) -> AccessTokenResult:
+        """Refresh a grant now, whatever its access token's age, and return the new one.
+
+        Raises:
+            ConfigurationError: when the grant's client is not configured.
+            SealError: when the key ring does not open the stored token.
+
+        """
+        held = await self.grants.held_token(grant_id)
+        if held is None:
+            return NoSuchGrant()
+        return await self._refresh(held, timedelta(0), force=True)
+
+    async def _refresh(self, held: HeldToken, min_ttl: timedelta, *, force: bool) -> AccessTokenResult:
+        client = self.registry.client(held.client)
+        deadline = self.tick() + self.lease.total_seconds()
+        first_token = held.access_token
+        while self.tick() < deadline:
+            if held.state not in {GrantState.ACTIVE, GrantState.SUSPECT}:
+                return NotKeptAlive(state=held.state, reason=held.state_reason)
+            if not held.leased:
+                claimed = await self.claims.claim_one(
+                    held.grant_id,
+                    client.name,
+                    generation=held.generation,
+                    rotated_at=held.rotated_at,
+                    limits=client.limits,
+                    lease=self.lease,
+                )
+                if claimed.grants:
+                    result = await self.rotation.rotate(claimed.grants[0], client)
+                    return await self._after(held.grant_id, result.outcome)
+                if claimed.held:
+                    return HeldBack(client=client.name)
+                for unreadable in claimed.unreadable:
+                    cause = Cause(reason=Reason.UNREADABLE_TOKEN)
+                    await self.rotation.settles.settle(unreadable.lease, HandBack(cause=cause))
+                    raise unreadable.error
+            # Somebody else is refreshing it right now: their result is ours, even where it lives shorter than was asked
+            # for, since another refresh would bring the like.
+            await asyncio.sleep(LOOK_EVERY)
+            latest = await self.grants.held_token(held.grant_id)
+            if latest is None:
+                return NoSuchGrant()
+            held = latest
+            refreshed = held.access_token != first_token
+            fresh = _stored(held, timedelta(0) if refreshed else min_ttl)
+            if fresh is not None and (refreshed or not force):
+                return fresh
+        return HeldBack(client=client.name)
+
+    async def _after(self, grant_id: UUID, outcome: Outcome) -> AccessTokenResult:
+        held = await self.grants.held_token(grant_id)
+        if held is None:
+            return NoSuchGrant()
+        stored = _stored(held, timedelta(0)) if isinstance(outcome, Rotated) else None
+        return stored or RefreshFailed(outcome=outcome)
+
+
+def _stored(held: HeldToken, min_ttl: timedelta) -> FreshToken | None:
+    """Return the stored access token where it is valid for long enough; one in doubt stays in service till its end."""
+    if held.access_token is None or held.state not in ROTATED_STATES:
+        return None
+    # An adopted token whose end nobody has told may have ended long ago.
+    if held.access_expires_at is None or held.access_expires_at < held.now + min_ttl:
+        return None
+    return FreshToken(access_token=held.access_token, expires_at=held.access_expires_at, generation=held.generation)

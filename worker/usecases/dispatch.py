@@ -1,0 +1,84 @@
+"""Beat's tick: drain the escrow, rescue what a dead worker left, scan what is due, and say which tickets to send.
+
+Any number of beats may tick: a tick changes nothing that a second one would change again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from worker.domain.dispatch import Ticket, tickets
+from worker.oauth.client import Client
+from worker.storage.away import AWAY
+from worker.storage.escrow import Escrow, EscrowDrained
+from worker.storage.prune import prune
+from worker.storage.rescue import Rescued, rescue_abandoned_leases
+from worker.storage.scan import count_due
+
+#: Seconds between a worker's own looks for what dead workers left; ticks look too, while the broker brings them.
+RESCUE_EVERY: Final = 2.0
+
+
+class DispatchObserver(Protocol):
+    """Is told what a tick found."""
+
+    def scanned(self, *, due: int, seconds: float) -> None:
+        """Hear how much was found due and how long the scan took."""
+
+    def rescued(self, rescued: Rescued) -> None:
+        """Hear of leases that were ended for dead workers."""
+
+    def escrow_drained(self, drained: EscrowDrained, depth: int) -> None:
+        """Hear what became of tokens that waited outside the database, and how many still do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatch:
+    """Makes the tickets. `tick` is the monotonic clock in seconds, `draw` is chance in [0, 1)."""
+
+    engine: AsyncEngine
+    escrow: Escrow
+    clients: Mapping[str, Client]
+    observer: DispatchObserver
+    tick: Callable[[], float]
+    draw: Callable[[], float]
+
+    async def dispatch(self) -> list[Ticket]:
+        """Drain the escrow, rescue, scan, and return the tickets that the due grants call for."""
+        await self.rescue()
+        started = self.tick()
+        due = await count_due(self.engine, list(self.clients))
+        self.observer.scanned(due=sum(found.count for found in due), seconds=self.tick() - started)
+        return tickets(due)
+
+    async def rescue(self) -> None:
+        """Drain the escrow, and put in doubt what dead workers left."""
+        # The escrow first: what waits there is an answer that was read, and ends a doubt instead of beginning one.
+        await self.drain_escrow()
+        facts = {name: client.provider.facts for name, client in self.clients.items()}
+        rescued = await rescue_abandoned_leases(self.engine, facts, self.draw)
+        if rescued.leases:
+            self.observer.rescued(rescued)
+
+    async def keep_rescuing(self) -> None:
+        """Rescue now and again until cancelled: a grace of half a minute does not wait for a broker to come back."""
+        while True:
+            await asyncio.sleep(RESCUE_EVERY)
+            try:
+                await self.rescue()
+            except AWAY:
+                continue
+
+    async def drain_escrow(self) -> None:
+        """Store the tokens that waited while the database was away."""
+        drained = await self.escrow.drain(self.engine)
+        self.observer.escrow_drained(drained, await self.escrow.depth())
+
+    async def prune(self) -> int:
+        """Remove what nobody needs any more: used authorization requests, old lineage. Returns how many rows."""
+        return await prune(self.engine)

@@ -1,0 +1,210 @@
+"""Drain one client: work through its due grants with a sliding window of requests in flight.
+
+A grant is claimed only when its request is about to leave. There are no batches to wait for: each free place is filled
+as soon as it is free, so one slow answer delays nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from worker.domain.grant import ClaimedGrant
+from worker.domain.outcome import Cause, Reason
+from worker.domain.settlement import HandBack
+from worker.oauth.client import Client
+from worker.storage.claim import Claimed, Claims, UnreadableGrant
+from worker.storage.client_status import ClientStatuses
+from worker.storage.settle_queue import SettleQueue
+from worker.usecases.observer import RotationObserver
+from worker.usecases.rotate import Rotation
+
+#: Places that fall free this soon after each other are filled by one claim, seconds.
+CLAIM_PAUSE: Final = 0.005
+#: With requests still in flight and nothing due, look again after this many seconds even without a new ticket.
+LOOK_AGAIN: Final = 1.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Window:
+    """The places for requests in flight of one process, shared by all its drains."""
+
+    limit: int
+    _taken: int = 0
+    _freed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def free(self) -> int:
+        """Return how many places are free."""
+        return self.limit - self._taken
+
+    def take(self, places: int) -> None:
+        """Take places."""
+        self._taken += places
+
+    def give_back(self, places: int = 1) -> None:
+        """Give places back, and wake who waits for one."""
+        self._taken -= places
+        self._freed.set()
+
+    async def wait_for_place(self) -> None:
+        """Return once a place is free."""
+        while self.free <= 0:
+            self._freed.clear()
+            await self._freed.wait()
+
+
+@dataclass(slots=True, kw_only=True)
+class DrainSupplies:
+    """What a drain needs; one for the whole process."""
+
+    claims: Claims
+    rotation: Rotation
+    settles: SettleQueue
+    statuses: ClientStatuses
+    observer: RotationObserver
+    window: Window
+    lease: timedelta
+    tick: Callable[[], float]
+    on_error: Callable[[str, BaseException], None]
+
+
+class Drain:
+    """One client's drain in one process.
+
+    Args:
+        client: whose grants are worked through.
+        supplies: the process's.
+
+    """
+
+    def __init__(self, client: Client, supplies: DrainSupplies) -> None:
+        self._client = client
+        self._supplies = supplies
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._wants_place = False
+        self._stopping = False
+
+    def nudge(self) -> None:
+        """Look for due grants again: another ticket came while this drain was at work."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Claim nothing new; what was sent is finished."""
+        self._stopping = True
+        self._wake.set()
+
+    async def work(self, seconds: float) -> int:
+        """Claim and send until nothing is due or the time is up; returns how many grants were claimed."""
+        deadline = self._supplies.tick() + seconds
+        claimed_in_all = 0
+        while not self._stopping and self._supplies.tick() < deadline:
+            claimed = await self._claim()
+            claimed_in_all += len(claimed.grants)
+            if claimed.more:
+                await asyncio.sleep(CLAIM_PAUSE)
+            elif self._in_flight or _soon(claimed.wait):
+                # Whether a place falls free matters only where places were what was lacking.
+                await self._pause(claimed.wait, wants_place=claimed.held)
+            else:
+                break  # nothing due, or not for a while: a later tick sends another ticket
+        return claimed_in_all
+
+    async def finish(self) -> None:
+        """Wait until everything that was sent is read and settled."""
+        # Shielded from a cancelled ticket: a request that was sent is always read and settled.
+        while self._in_flight:
+            await asyncio.shield(asyncio.wait(self._in_flight))
+
+    async def _claim(self) -> Claimed:
+        window = self._supplies.window
+        await window.wait_for_place()
+        # Taken before the claim is asked for, so that two drains cannot claim into the same place.
+        places = min(window.free, self._client.limits.max_in_flight - len(self._in_flight))
+        if places <= 0 or self._stopping:
+            return Claimed(held=True)
+        window.take(places)
+        claimed = Claimed()
+        try:
+            claimed = await self._supplies.claims.claim_due(
+                self._client.name, limits=self._client.limits, free=places, lease=self._supplies.lease
+            )
+        finally:
+            window.give_back(places - len(claimed.grants))
+        self._start(claimed)  # before anything else can fail: their leases are running
+        for unreadable in claimed.unreadable:
+            await self._hand_back(unreadable)
+        return claimed
+
+    def _start(self, claimed: Claimed) -> None:
+        for grant in claimed.grants:
+            task = asyncio.create_task(self._rotate(grant))
+            self._in_flight.add(task)
+            task.add_done_callback(self._in_flight.discard)
+
+    async def _rotate(self, grant: ClaimedGrant) -> None:
+        try:
+            await self._supplies.rotation.rotate(grant, self._client)
+        except Exception as error:  # noqa: BLE001 -- one grant's trouble must not end the others; its lease and spend record tell the rest
+            self._supplies.on_error("rotation_failed", error)
+        finally:
+            self._supplies.window.give_back()
+            is_last = len(self._in_flight) == 1
+            if self._wants_place or is_last:
+                self._wake.set()
+
+    async def _pause(self, wait: timedelta | None, *, wants_place: bool) -> None:
+        seconds = LOOK_AGAIN if wait is None else min(wait.total_seconds(), LOOK_AGAIN)
+        self._wants_place = wants_place
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _hand_back(self, unreadable: UnreadableGrant) -> None:
+        cause = Cause(reason=Reason.UNREADABLE_TOKEN)
+        self._supplies.on_error("refresh_token_unreadable", unreadable.error)
+        await self._supplies.settles.settle(unreadable.lease, HandBack(cause=cause))
+        if await self._supplies.statuses.open_breaker(self._client.name, cause):
+            self._supplies.observer.breaker_changed(self._client.name, is_open=True, reason=cause.reason)
+
+
+def _soon(wait: timedelta | None) -> bool:
+    return wait is not None and wait.total_seconds() <= LOOK_AGAIN
+
+
+class Drains:
+    """All drains of one process: at most one per client; a further ticket for the same client nudges it."""
+
+    def __init__(self, supplies: DrainSupplies) -> None:
+        self._supplies = supplies
+        self._running: dict[str, Drain] = {}
+        self._stopping = False
+
+    async def drain(self, client: Client, seconds: float) -> int:
+        """Do what a ticket asks for; returns how many grants were claimed."""
+        running = self._running.get(client.name)
+        if self._stopping or running is not None:
+            if running is not None:
+                running.nudge()
+            return 0
+        drain = self._running[client.name] = Drain(client, self._supplies)
+        try:
+            claimed = await drain.work(seconds)
+        finally:
+            # From here on another ticket may begin anew: one slow answer must not hold up what falls due meanwhile.
+            del self._running[client.name]
+            await drain.finish()
+        return claimed
+
+    def stop(self) -> None:
+        """Claim nothing new in any drain; they end when what was sent is settled."""
+        self._stopping = True
+        for drain in self._running.values():
+            drain.stop()

@@ -1,0 +1,24 @@
+"""What routes ask for by type: the container and the pages of their application."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from worker.bootstrap import Container
+from worker.web.pages import Pages
+
+
+def _container(request: Request) -> Container:
+    container: Container = request.app.state.container
+    return container
+
+
+def _pages(request: Request) -> Pages:
+    pages: Pages = request.app.state.pages
+    return pages
+
+
+TheContainer = Annotated[Container, Depends(_container)]
+ThePages = Annotated[Pages, Depends(_pages)]

@@ -1,0 +1,40 @@
+"""Rendering pages: Jinja2 templates, everything escaped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from worker.web.words import ago, clock, instant, number, plain_event, plain_reason, plain_state
+
+
+class Pages:
+    """Renders the templates of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._templates = Environment(
+            loader=FileSystemLoader(folder),
+            autoescape=select_autoescape(default=True),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters |= {
+            "ago": ago,
+            "clock": clock,
+            "instant": instant,
+            "number": number,
+            "plain_event": plain_event,
+            "plain_reason": plain_reason,
+            "plain_state": plain_state,
+        }
+
+    def render(self, template: str, status: int = 200, **values: object) -> HTMLResponse:
+        """Return a page as an answer."""
+        return HTMLResponse(self._templates.get_template(template).render(**values), status_code=status)
+
+    def message(self, status: int, title: str, text: str) -> HTMLResponse:
+        """Return a page that says one thing to a person, and what to do next."""
+        return self.render("message.html", status, title=title, text=text, good=status < 400)  # noqa: PLR2004 -- RFC 9110: 4xx and 5xx are errors
