@@ -22,8 +22,8 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change 
 
 NOBODY = 65534
 
-LIBC_SIGNALS = 1 << 32 - 1 | 1 << 33 - 1
-"""The bits of the two signals that glibc keeps for itself (nptl(7)): no program can set them back, whoever ignored them."""
+#: The bits of the two signals that glibc keeps for itself (nptl(7)): no program can set them back.
+LIBC_SIGNALS = (1 << 32 - 1) | (1 << 33 - 1)
 
 STUBBORN = (
     sys.executable,
