@@ -155,6 +155,7 @@ def create_container(
         window=Window(limit=limits.max_in_flight),
         lease=limits.lease,
         tick=monotonic,
+        draw=_chance.random,
         on_error=observers.failed,
     )
     return Container(
@@ -170,6 +171,7 @@ def create_container(
         dispatch=Dispatch(
             engine=engine,
             escrow=escrow,
+            statuses=statuses,
             clients=clients.clients,
             observer=observers,
             tick=monotonic,

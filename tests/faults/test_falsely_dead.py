@@ -8,9 +8,11 @@ import pytest
 from sqlalchemy import text
 
 from tests.conftest import ContainerMaker
+from tests.support.database import execute, value
 from tests.support.sandbox_clients import SECRET, adopt, make_due, register
 from worker.bootstrap import Container
-from worker.domain.brake import FEWEST
+from worker.domain.brake import FEWEST, JUDGED_AFTER, WINDOW
+from worker.domain.client_health import SILENT_AFTER
 from worker.domain.grant import GrantState
 from worker.domain.secret import Secret
 from worker.sandbox.misbehaviour import Misbehaviour, Order
@@ -97,3 +99,60 @@ async def test_a_provider_that_disowns_everybody(sandbox: RunningSandbox, make_c
             events = await connection.execute(text("SELECT type FROM events WHERE type LIKE 'client.%' ORDER BY id"))
             assert list(events.scalars()) == ["client.braked", "client.resumed"]
     assert sandbox.control.report().double_spends == 0
+
+
+async def test_a_provider_that_answers_nothing_stops_its_client(
+    sandbox: RunningSandbox, make_container: ContainerMaker
+) -> None:
+    """Few tokens go into a silence, none of their grants dies of it, and all go on once there are answers again."""
+    client = register(sandbox, client="max_in_flight = 5")
+    async with make_container(client.toml, **client.environment) as container:
+        configured = container.configuration.registry.client(client.name)
+        await adopt(container, sandbox, client, GRANTS)
+        order = sandbox.control.order(Order(kind=Misbehaviour.ERROR_BEFORE, probability=1.0))
+
+        for _ in range(5):
+            await container.drains.drain(configured, DRAIN_SECONDS)
+            await _pass_time(container)
+        silent = (await _states(container))[GrantState.IN_DOUBT]
+        assert silent <= SILENT_AFTER + configured.limits.max_in_flight + 5, (
+            "what was in flight, and a canary each time"
+        )
+
+        sandbox.control.cancel_order(order)
+        for _ in range(3):
+            await make_due(container)
+            await _pass_time(container)
+            await container.drains.drain(configured, DRAIN_SECONDS)
+        assert await _states(container) == {GrantState.ACTIVE: GRANTS}
+
+
+async def test_a_suspect_that_stays_refused_is_dead_at_last(
+    sandbox: RunningSandbox, make_container: ContainerMaker
+) -> None:
+    """After hours, while the client's other grants are refreshed, the brake lets suspects go and comes off itself."""
+    client = register(sandbox, provider="strikes = 1")
+    async with make_container(client.toml, **client.environment) as container:
+        configured = container.configuration.registry.client(client.name)
+        adopted = await adopt(container, sandbox, client, 20)
+        for _grant_id, seeded in adopted[: FEWEST + 3]:
+            sandbox.control.revoke_family(seeded.family_id)
+        await container.drains.drain(configured, DRAIN_SECONDS)
+        alive = 20 - FEWEST - 3
+        braked = {GrantState.RECONSENT_REQUIRED: FEWEST, GrantState.SUSPECT: 3, GrantState.ACTIVE: alive}
+        assert await _states(container) == braked
+
+        await make_due(container)
+        await container.drains.drain(configured, DRAIN_SECONDS)
+        assert await _states(container) == braked, "refused again, but not for long"
+        await execute(
+            container, "UPDATE grants SET state_since = now() - :ago WHERE state = 'suspect'", ago=JUDGED_AFTER
+        )
+        await make_due(container)
+        await container.drains.drain(configured, DRAIN_SECONDS)
+
+        assert await _states(container) == {GrantState.RECONSENT_REQUIRED: FEWEST + 3, GrantState.ACTIVE: alive}
+        assert await value(container, "SELECT braked_at FROM client_status") is not None
+        await execute(container, "UPDATE client_status SET braked_at = braked_at - :window", window=WINDOW)
+        await container.dispatch.dispatch()
+        assert await value(container, "SELECT braked_at FROM client_status") is None

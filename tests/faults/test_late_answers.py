@@ -38,6 +38,11 @@ async def test_a_late_answer_brings_a_given_up_grant_back(
         [(grant_id, _seeded)] = await adopt(container, sandbox, client)
         await claim(container, client, 1)
         await _rescue(container)
+        await execute(
+            container,
+            "UPDATE grants SET rotate_at = now(), doubt_since = now() - interval '2 days',"
+            " access_expires_at = now() - interval '1 day'",
+        )
         [probing] = (await claim(container, client, 1)).grants
         await _rescue(container)
         given_up = await container.grants.show(grant_id)

@@ -205,6 +205,23 @@ async def test_who_comes_during_a_rotation_waits_for_its_token(
     assert sandbox.control.report().refreshes_presented == 1
 
 
+async def test_who_gives_up_waiting_loses_no_token(sandbox: RunningSandbox, make_container: ContainerMaker) -> None:
+    """A caller who goes away, as with Ctrl-C, while the refresh is under way leaves its answer stored all the same."""
+    with TcpProxy(sandbox.url) as provider:
+        client = register(sandbox, token_endpoint_at=provider.url)
+        async with make_container(client.toml, **client.environment) as container:
+            [(grant_id, _seeded)] = await adopt(container, sandbox, client)
+            provider.hold()
+            asking = asyncio.create_task(container.access_tokens.refresh(grant_id))
+            await until(lambda: provider.held, PATIENCE, "the refresh is answered")
+            asking.cancel()
+            provider.release()
+
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            assert await value(container, "SELECT generation FROM grants WHERE leased_until IS NULL") == 1
+
+
 async def test_a_grant_that_is_not_there_is_said(sandbox: RunningSandbox, make_container: ContainerMaker) -> None:
     """An unknown id has no token and no refresh."""
     client = register(sandbox)

@@ -343,3 +343,20 @@ async def test_a_key_ring_that_does_not_open_changes_no_grant(
         assert await drain(right, client) == 5
         assert await value(right, "SELECT breaker_opened_at FROM client_status") is None
         assert await value(right, "SELECT count(*) FROM grants WHERE generation = 1 AND state = 'active'") == 5
+
+
+async def test_one_damaged_row_stops_nobody(sandbox: RunningSandbox, make_container: ContainerMaker) -> None:
+    """A row that the key ring does not open is put off, and the other grants of its client are refreshed."""
+    client = register(sandbox)
+    async with make_container(client.toml, **client.environment) as container:
+        [(damaged, _seeded), *_others] = await adopt(container, sandbox, client, 3)
+        await execute(container, "UPDATE grants SET refresh_token = 'damaged'::bytea WHERE id = :id", id=damaged)
+
+        await drain(container, client)
+        await execute(container, "UPDATE grants SET rotate_at = now() WHERE id = :id", id=damaged)
+        await drain(container, client)
+
+        [row] = await rows(container, "SELECT *, rotate_at > now() AS later FROM grants WHERE id = :id", id=damaged)
+        assert (row.state, row.failures, row.last_error, row.later) == ("active", 2, "unreadable_token", True)
+        assert await value(container, "SELECT count(*) FROM grants WHERE generation = 1") == 2
+        assert await value(container, "SELECT breaker_opened_at FROM client_status") is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from tests.support.settling import claim, drain, every_kind, new_tokens, settle
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import until
 from worker.bootstrap import Container
+from worker.domain.grant import ClaimedGrant
 from worker.domain.settlement import StoreTokens
 from worker.sandbox.server import RunningSandbox
 from worker.storage.sealing import ACCESS_TOKEN, REFRESH_TOKEN
@@ -127,6 +128,34 @@ async def test_a_killed_backend_is_survived_in_the_middle_of_the_statement(
         assert await settling is Settled.STORED
         assert await value(container, "SELECT generation FROM grants") == 1
         assert await value(container, "SELECT count(*) FROM rotations") == 1
+
+
+async def test_a_commit_that_hangs_leaves_no_token_unkept(
+    sandbox: RunningSandbox, make_container: ContainerMaker, database_url: str
+) -> None:
+    """While the database neither answers nor breaks off, the tokens lie in the escrow; they are stored once it does."""
+    client = register(sandbox)
+    async with scene(client, make_container, database_url) as found:
+        await adopt(found.onlooker, sandbox, client, 3)
+        claimed = (await claim(found.worker, client, 3)).grants
+        found.database.hold()
+        first = asyncio.create_task(settle(found.worker, claimed[0], new_tokens(claimed[0].claimed_at)))
+        await until(lambda: found.worker.rotation.settles.is_kept(claimed[0].lease), PATIENCE, "the first is kept")
+        later = [
+            asyncio.create_task(settle(found.worker, grant, new_tokens(grant.claimed_at))) for grant in claimed[1:]
+        ]
+        await until(lambda: _all_kept(found.worker, claimed[1:]), PATIENCE, "those that come later are kept at once")
+        assert not first.done()
+
+        found.database.release()
+
+        assert set(await asyncio.gather(first, *later)) == {Settled.STORED}
+        assert await value(found.onlooker, "SELECT count(*) FROM grants WHERE generation = 1") == 3
+        assert await found.worker.escrow.depth() == 0
+
+
+def _all_kept(container: Container, grants: Sequence[ClaimedGrant]) -> bool:
+    return all(container.rotation.settles.is_kept(grant.lease) for grant in grants)
 
 
 async def test_a_settle_whose_commit_was_not_acknowledged_is_recognised(

@@ -9,12 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from worker.domain.doubt import GRACE_MARGIN, SINGLE_USE_PRESENTATIONS
-from worker.domain.facts import OldToken, TokenFacts
+from worker.domain.facts import TokenFacts
 from worker.domain.grant import ClaimedGrant, GrantState
 from worker.domain.outcome import Dead, InDoubt, Misconfigured, Outcome, Reason, Rotated, Throttled, Unavailable
 from worker.domain.secret import Secret
@@ -76,13 +74,10 @@ class Ledger:
         """Fail if presenting this grant's refresh token breaks the provider's policy."""
         fate = self.fates[digest(grant.refresh_token)]
         # Only a late answer can be stored between a claim and its request: then it was claimed in doubt, to be probed.
-        in_doubt = grant.state is GrantState.IN_DOUBT
-        assert in_doubt or not fate.replaced, f"presented although its successor is stored: {fate}"
+        assert grant.is_doubtful or not fate.replaced, f"presented although its successor is stored: {fate}"
         if fate.doubtful == 0 or facts.is_resend_safe:
             return
-        assert in_doubt, f"presented again as {grant.state}, and nothing of a doubt: {fate}"
-        allowed = SINGLE_USE_PRESENTATIONS + self.resumes[grant.lease.grant_id]
-        assert fate.doubtful < allowed or _in_grace(grant, facts), f"a single-use token for the third time: {fate}"
+        assert grant.is_doubtful, f"presented again as {grant.state}, and nothing of a doubt: {fate}"
 
     def presented(self, grant: ClaimedGrant, outcome: Outcome, facts: TokenFacts) -> None:
         """Note what came of a presentation."""
@@ -145,9 +140,3 @@ class Ledger:
         """Note a lease that was ended for its worker."""
         self.rescued.add(lease_id)
         self.rescues[grant_id] += 1
-
-
-def _in_grace(grant: ClaimedGrant, facts: TokenFacts) -> bool:
-    if facts.old_token is not OldToken.GRACE or grant.doubt_since is None or grant.rotate_at is None:
-        return False
-    return grant.rotate_at < grant.doubt_since + (facts.reuse_grace or timedelta(0)) - GRACE_MARGIN

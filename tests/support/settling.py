@@ -65,7 +65,7 @@ def every_kind(at: datetime) -> list[Settlement]:
     return [
         new_tokens(at),
         AddStrike(cause=cause, rotate_at=at),
-        RequireReconsent(cause=cause),
+        RequireReconsent(cause=cause, if_braked=at),
         Postpone(cause=cause, rotate_at=at),
         EnterDoubt(cause=cause, rotate_at=at),
         HandBack(cause=cause),

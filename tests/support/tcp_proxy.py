@@ -12,6 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 _CHUNK: Final = 64 * 1024
 _LIMIT_S: Final = 30.0  # a command takes effect in well under a millisecond; this only turns a hang into an error
+#: Seconds between looks whether everything has ended.
+_CLOSING: Final = 0.1
 
 T = TypeVar("T")
 
@@ -111,10 +113,10 @@ class TcpProxy:
 
     async def _close(self) -> None:
         self._server.close()
-        await self._cut()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        if others:
-            await asyncio.wait(others, timeout=_LIMIT_S)
+        # A connection may have been taken just before, and is served only now.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await self._cut()
+            await asyncio.wait(others, timeout=_CLOSING)
 
     async def _serve(self, from_client: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         if self._refusing:

@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 from worker.domain.client_health import (
     DEFAULT_THROTTLE,
     LONGEST_THROTTLE,
+    SILENCE_WAIT,
+    SILENT_AFTER,
     ClientEffect,
     CloseBreaker,
     OpenBreaker,
     Throttle,
     canary_wait,
     client_effect,
+    unread_in_a_row,
 )
 from worker.domain.outcome import (
     Cause,
@@ -51,6 +54,22 @@ TOKENS = Tokens(access_token=Secret("at"), refresh_token=None, access_lifetime=N
 def test_outcomes_and_their_effect_on_the_client(outcome: Outcome, effect: ClientEffect) -> None:
     """Our own faults open the breaker, an answer about the grant itself closes it, and only throttling pauses."""
     assert client_effect(outcome) == effect
+
+
+def test_silence_stops_a_client() -> None:
+    """Ten unread answers in a row open the breaker for a moment, as one to a canary does; any answer begins anew."""
+    unread = InDoubt(cause=CAUSE)
+    stopped = OpenBreaker(cause=CAUSE, wait=SILENCE_WAIT)
+    not_sent, refused = Unavailable(cause=CAUSE), Unavailable(cause=CAUSE, sent=True)
+    outcomes: list[Outcome] = [*[unread] * 9, not_sent, unread, refused, unread]
+    counts = [0]
+    for outcome in outcomes:
+        counts.append(unread_in_a_row(counts[-1], outcome))
+
+    assert counts == [*range(10), 9, 10, 0, 1]
+    assert client_effect(unread, unread=SILENT_AFTER - 1) is None
+    assert client_effect(unread, unread=SILENT_AFTER) == stopped
+    assert client_effect(unread, unread=1, is_canary=True) == stopped
 
 
 @pytest.mark.parametrize(

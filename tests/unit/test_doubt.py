@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.domain.doubt import GRACE_MARGIN, PROBE_MARGIN, GiveUp, PresentAgain, plan_doubt
+from worker.domain.doubt import GIVEN_UP_AFTER, PROBE_MARGIN, GiveUp, PresentAgain, plan_doubt
 from worker.domain.facts import OldToken, Rotation, TokenFacts
-from worker.domain.schedule import backoff
+from worker.domain.schedule import BACKOFF_LONGEST, backoff
 
 SINCE = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -87,23 +87,35 @@ def test_a_token_that_survives_is_presented_for_ever(facts: TokenFacts, presenta
         pytest.param(timedelta(hours=24), timedelta(hours=24) - PROBE_MARGIN, id="a minute before a long life ends"),
         pytest.param(timedelta(minutes=4), timedelta(minutes=3), id="at four minutes both margins are one minute"),
         pytest.param(timedelta(seconds=40), timedelta(seconds=30), id="with a quarter left of a short life"),
-        pytest.param(timedelta(0), timedelta(0), id="at once when it ends now"),
-        pytest.param(timedelta(hours=-3), timedelta(0), id="at once when it has ended"),
-        pytest.param(None, timedelta(0), id="at once when its end is unknown"),
     ],
 )
-def test_a_single_use_token_is_probed_once_before_the_access_token_ends(
-    facts: TokenFacts, ends_in: timedelta | None, probe_in: timedelta
+def test_a_single_use_token_is_probed_before_the_access_token_ends(
+    facts: TokenFacts, ends_in: timedelta, probe_in: timedelta
 ) -> None:
-    """The access token stays in service as long as it can, and the one probe comes just before its end."""
+    """The access token stays in service as long as it can, and the probe comes just before its end."""
     assert plan(facts, ends_in=ends_in, draw=0.9) == PresentAgain(at=SINCE + probe_in)
 
 
-@pytest.mark.parametrize("presentations", [2, 3, 100])
+@pytest.mark.parametrize("presentations", [1, 2, 3, 100])
+@pytest.mark.parametrize("ends_in", [None, timedelta(0), timedelta(hours=-3), timedelta(seconds=1)])
 @pytest.mark.parametrize("facts", SINGLE_USE.values(), ids=SINGLE_USE.keys())
-def test_a_single_use_token_is_given_up_after_its_probe(facts: TokenFacts, presentations: int) -> None:
-    """After the probe nothing can be learned any more, however long the access token still lives."""
-    assert plan(facts, presentations=presentations, ends_in=timedelta(hours=24)) == GiveUp()
+def test_a_probe_is_never_made_at_once(facts: TokenFacts, ends_in: timedelta | None, presentations: int) -> None:
+    """With no access token left to wait for, and after an unread probe, it waits at least half of the bound."""
+    planned = plan(facts, presentations=presentations, ends_in=ends_in, draw=0.5)
+
+    assert planned == PresentAgain(at=SINCE + backoff(presentations, 0.75))
+
+
+@pytest.mark.parametrize("facts", SINGLE_USE.values(), ids=SINGLE_USE.keys())
+def test_a_single_use_token_is_given_up_after_a_day_of_silence(facts: TokenFacts) -> None:
+    """Silence ends nothing before a day is over, the access token has ended and a probe was made."""
+    given_up = plan(facts, after=GIVEN_UP_AFTER, presentations=2)
+    earlier = plan(facts, after=GIVEN_UP_AFTER - SECOND, presentations=2)
+    unprobed = plan(facts, after=GIVEN_UP_AFTER, presentations=1)
+    served = plan(facts, after=GIVEN_UP_AFTER, presentations=2, ends_in=timedelta(hours=24))
+
+    assert given_up == GiveUp()
+    assert all(isinstance(planned, PresentAgain) for planned in (earlier, unprobed, served))
 
 
 @pytest.mark.parametrize("facts", [GRACE_30S, replace(GRACE_30S, is_introspected=True)], ids=["grace", "introspected"])
@@ -126,13 +138,13 @@ def test_within_the_grace_it_is_presented_soon(facts: TokenFacts, presentations:
     ],
 )
 def test_the_grace_ends_a_margin_early(after: timedelta, *, within: bool) -> None:
-    """A resend that could arrive after the grace is not made; one probe is left, and after it the owner is asked."""
+    """A resend that could arrive after the grace is not made; a probe before the access token's end is left."""
     hour = timedelta(hours=1)
     soon = PresentAgain(at=SINCE + after + SECOND / 2)
     probe = PresentAgain(at=SINCE + after + hour - PROBE_MARGIN)
 
-    assert plan(GRACE_30S, after=after, presentations=1, ends_in=hour) == (soon if within else probe)
-    assert plan(GRACE_30S, after=after, presentations=2, ends_in=hour, draw=0.0) == (soon if within else GiveUp())
+    for presentations in (1, 2):
+        assert plan(GRACE_30S, after=after, presentations=presentations, ends_in=hour) == (soon if within else probe)
 
 
 @settings(deadline=None)
@@ -146,7 +158,7 @@ def test_the_grace_ends_a_margin_early(after: timedelta, *, within: bool) -> Non
 def test_no_plan_lies_in_the_past_or_beyond_its_reason(
     *, facts: TokenFacts, after: timedelta, presentations: int, access_expires_at: datetime | None, draw: float
 ) -> None:
-    """A plan is never before now, and a probe is before the access token's end wherever that still lies ahead."""
+    """A plan always lies ahead, and never beyond the access token's end and the longest backoff."""
     now = SINCE + after
     planned = plan_doubt(
         facts=facts,
@@ -160,12 +172,10 @@ def test_no_plan_lies_in_the_past_or_beyond_its_reason(
     if isinstance(planned, GiveUp):
         assert not _may_be_presented_for_ever(facts)
         assert presentations >= 2
+        assert after >= GIVEN_UP_AFTER
         return
-    assert planned.at >= now
-    is_probe = not _may_be_presented_for_ever(facts) and not _in_grace(facts, planned.at)
-    if is_probe:
-        assert presentations == 1
-        assert access_expires_at is None or planned.at < access_expires_at or planned.at == now
+    assert planned.at > now
+    assert planned.at <= max(now + BACKOFF_LONGEST, access_expires_at or now)
 
 
 @settings(deadline=None)
@@ -175,8 +185,8 @@ def test_no_plan_lies_in_the_past_or_beyond_its_reason(
     seed=st.lists(draws, min_size=1),
 )
 def test_a_doubt_without_answers_ends(facts: TokenFacts, access_expires_at: datetime | None, seed: list[float]) -> None:
-    """Never answered, it is presented at most once after the grace, and then the doubt ends."""
-    now, presentations, outside = SINCE, 1, 0
+    """Never answered, the doubt ends in a day and the access token's life, a few presentations an hour later."""
+    now, presentations = SINCE, 1
     for turn in range(2000):
         planned = plan_doubt(
             facts=facts,
@@ -188,18 +198,11 @@ def test_a_doubt_without_answers_ends(facts: TokenFacts, access_expires_at: date
         )
         if isinstance(planned, GiveUp):
             break
-        outside += not _in_grace(facts, planned.at)
         now, presentations = planned.at, presentations + 1
     else:
         pytest.fail("the doubt never ended")
-    assert outside <= 1
+    assert now <= max(SINCE + GIVEN_UP_AFTER, access_expires_at or SINCE) + BACKOFF_LONGEST
 
 
 def _may_be_presented_for_ever(facts: TokenFacts) -> bool:
     return facts.is_resend_safe or (facts.is_introspected and facts.old_token is not OldToken.GRACE)
-
-
-def _in_grace(facts: TokenFacts, at: datetime) -> bool:
-    if facts.old_token is not OldToken.GRACE or facts.reuse_grace is None:
-        return False
-    return at < SINCE + facts.reuse_grace - GRACE_MARGIN

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.domain.brake import suspect_wait
+from worker.domain.doubt import GIVEN_UP_AFTER
 from worker.domain.facts import Keep, OldToken, TokenFacts
 from worker.domain.grant import ClaimedGrant, GrantState, Lease
 from worker.domain.outcome import (
@@ -127,10 +128,12 @@ def test_one_strike_may_be_enough() -> None:
 
 @pytest.mark.parametrize("facts", [SINGLE_USE, TokenFacts()], ids=["single use", "unknown"])
 def test_a_refusal_ends_a_doubt_about_a_single_use_token(facts: TokenFacts) -> None:
-    """invalid_grant on a doubtful token means that its successor is lost; no strike is waited for, no brake objects."""
+    """invalid_grant on a doubtful token means that its successor is lost; no strike is waited for."""
     lost = Cause(reason=Reason.ROTATION_REPLY_LOST, status=400, code="invalid_grant")
+    ended = RequireReconsent(cause=lost, if_braked=ANSWERED + suspect_wait(DRAW))
 
-    assert settled(DEAD, DOUBTFUL, facts) == RequireReconsent(cause=lost)
+    assert settled(DEAD, DOUBTFUL, facts) == ended
+    assert settled(DEAD, replace(DOUBTFUL, state=GrantState.SUSPECT), facts) == ended
 
 
 def test_a_doubt_does_not_explain_a_refusal_where_the_old_token_stays_valid() -> None:
@@ -149,12 +152,23 @@ def test_an_unread_answer_is_a_doubt_in_every_state(state: GrantState) -> None:
     assert settled(UNREAD, replace(GRANT, state=state)) == EnterDoubt(cause=UNREAD.cause, rotate_at=probe)
 
 
-def test_an_unread_probe_asks_for_the_owner() -> None:
-    """When the probe goes unanswered too, only the owner can help, and the reason says that a reply was lost."""
+def test_an_unread_probe_says_nothing_until_a_day_has_passed() -> None:
+    """A probe that goes unanswered is made again later; only after a day of silence is the owner asked."""
     unread = InDoubt(cause=Cause(reason=Reason.SERVER_ERROR, status=502))
-
+    probed = replace(DOUBTFUL, access_expires_at=SENT)
+    silent = replace(probed, doubt_since=ANSWERED - GIVEN_UP_AFTER)
     lost = Cause(reason=Reason.ROTATION_REPLY_LOST, status=502)
-    assert settled(unread, DOUBTFUL) == RequireReconsent(cause=lost)
+
+    assert settled(unread, probed) == EnterDoubt(cause=unread.cause, rotate_at=ANSWERED + backoff(2, (1 + DRAW) / 2))
+    assert settled(unread, silent) == RequireReconsent(cause=lost, if_braked=ANSWERED + suspect_wait(DRAW))
+
+
+@pytest.mark.parametrize("reason", [Reason.INVALID_SCOPE, Reason.INVALID_REQUEST])
+def test_a_fault_that_may_be_the_grants_own_puts_it_off(reason: Reason) -> None:
+    """A grant whose own request is refused waits for its next turn, so that it does not stop its client each time."""
+    refused = Misconfigured(cause=Cause(reason=reason, status=400))
+
+    assert settled(refused) == Postpone(cause=refused.cause, rotate_at=ANSWERED + backoff(1, DRAW))
 
 
 def test_a_doubt_goes_on_where_presenting_again_is_safe() -> None:
@@ -181,7 +195,9 @@ def test_a_grace_that_lasts_is_used() -> None:
 
     assert settled(UNREAD, GRANT, facts) == soon
     long_ago = replace(DOUBTFUL, presentations=1, doubt_since=SENT - HOUR)
-    assert isinstance(settled(UNREAD, long_ago, facts), RequireReconsent)
+    assert settled(UNREAD, long_ago, facts) == EnterDoubt(
+        cause=UNREAD.cause, rotate_at=SENT + HOUR - timedelta(minutes=1)
+    )
 
 
 def test_waits_grow_with_failures() -> None:

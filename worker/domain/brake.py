@@ -17,8 +17,11 @@ FEWEST: Final = 5
 SHARE: Final = 0.02
 #: A suspect grant is tried again after this long, spread by chance: a mended provider is noticed soon and not stormed.
 SUSPECT_WAIT: Final = timedelta(seconds=60)
-#: So many suspects refreshed in a window release the brake: one may be luck.
+#: So many suspects refreshed while it is on release the brake: one may be luck.
 RELEASED_BY: Final = 3
+#: A grant that was refused for as long as this, while others of its client are refreshed, has ended whatever the brake
+#: says: longer than a provider's incident, short enough for an owner who waits.
+JUDGED_AFTER: Final = timedelta(hours=6)
 
 
 def room_for_deaths(*, grants: int, died_in_window: int) -> int:

@@ -16,13 +16,19 @@ LONGEST_THROTTLE: Final = timedelta(minutes=30)
 CANARY_WAIT: Final = timedelta(seconds=10)
 #: Longest wait between canaries: a mended secret is noticed within this.
 CANARY_LONGEST: Final = timedelta(minutes=5)
+#: So many requests in a row without a readable answer stop a client: each further one would put a grant in doubt. More
+#: than a restart of a server or one cut connection brings about.
+SILENT_AFTER: Final = 10
+#: First wait of a client that was stopped for that: a provider that only restarted is back within seconds.
+SILENCE_WAIT: Final = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenBreaker:
-    """Stop refreshing for this client, for the fault is ours or the provider's."""
+    """Stop refreshing for this client, for the fault is ours or the provider's; a first canary follows after `wait`."""
 
     cause: Cause
+    wait: timedelta = CANARY_WAIT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +47,15 @@ class Throttle:
 ClientEffect = OpenBreaker | CloseBreaker | Throttle | None
 
 
-def client_effect(outcome: Outcome) -> ClientEffect:
-    """Return what the outcome of one grant's refresh does to its client."""
+def client_effect(outcome: Outcome, *, unread: int = 0, is_canary: bool = False) -> ClientEffect:
+    """Return what the outcome of one grant's refresh does to its client.
+
+    Args:
+        outcome: of the refresh.
+        unread: how many of the client's requests in a row, this one included, brought no readable answer.
+        is_canary: whether it was sent to see if an open breaker may close.
+
+    """
     match outcome:
         case Rotated() | Dead():
             # A grant that is refused for itself was looked at: our registration was accepted.
@@ -52,8 +65,21 @@ def client_effect(outcome: Outcome) -> ClientEffect:
         case Throttled(cause=cause, retry_after=retry_after):
             wait = DEFAULT_THROTTLE if retry_after is None else retry_after
             return Throttle(cause=cause, wait=min(max(wait, timedelta(seconds=1)), LONGEST_THROTTLE))
+        case InDoubt(cause=cause) if is_canary or unread >= SILENT_AFTER:
+            return OpenBreaker(cause=cause, wait=SILENCE_WAIT)
         case Unavailable() | InDoubt():
             return None
+
+
+def unread_in_a_row(before: int, outcome: Outcome) -> int:
+    """Count a client's requests in a row that may have arrived and brought no readable answer."""
+    match outcome:
+        case InDoubt():
+            return before + 1
+        case Unavailable(sent=False):
+            return before  # says nothing of what happens to a request that does arrive
+        case _:
+            return 0
 
 
 def canary_wait(failed_canaries: int) -> timedelta:

@@ -15,8 +15,9 @@ GRACE_MARGIN: Final = timedelta(seconds=3)
 PROBE_MARGIN: Final = timedelta(seconds=60)
 #: On short-lived tokens the margin is at most this share of what is left.
 PROBE_SHARE: Final = 0.25
-#: Presentations after which a single-use token is given up: the one in doubt, and one deliberate probe.
-SINGLE_USE_PRESENTATIONS: Final = 2
+#: A single-use token whose probes were never answered is given up after so long a doubt: no outage of a provider that
+#: lives lasts longer, and some never answer for a token that has ended.
+GIVEN_UP_AFTER: Final = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +45,9 @@ def plan_doubt(
 
     Where the old token survives, soon and as often as needed; likewise where the provider can be asked first, without
     presenting it. Within a reuse grace, soon, while the grace lasts. Otherwise it is single use: the still valid access
-    token stays in service and one deliberate probe is made before it ends, for the request may never have arrived;
-    after that, only the owner can help.
+    token stays in service and a deliberate probe is made before it ends, for the request may never have arrived. An
+    answer to that probe decides. Silence decides nothing: whatever a replay can do at the provider, the first one has
+    done, so the probe is repeated with growing waits until somebody answers or a day has passed.
 
     Args:
         facts: the fate of an old refresh token at this provider; unknown counts as single use.
@@ -56,13 +58,16 @@ def plan_doubt(
         draw: chance in [0, 1) for the spread.
 
     """
+    soon = now + backoff(presentations, draw)
     if facts.is_resend_safe or facts.is_asked_about_first:
-        return PresentAgain(at=now + backoff(presentations, draw))
+        return PresentAgain(at=soon)
     if facts.old_token is OldToken.GRACE and facts.reuse_grace is not None:
-        again_at = now + backoff(presentations, draw) / 2
+        again_at = now + (soon - now) / 2
         if again_at < doubt_since + facts.reuse_grace - GRACE_MARGIN:
             return PresentAgain(at=again_at)
-    if presentations >= SINGLE_USE_PRESENTATIONS:
-        return GiveUp()
     left = max((access_expires_at or now) - now, timedelta(0))
-    return PresentAgain(at=now + left - min(PROBE_MARGIN, left * PROBE_SHARE))
+    if presentations > 1 and left == timedelta(0) and now - doubt_since >= GIVEN_UP_AFTER:
+        return GiveUp()
+    probe_at = now + left - min(PROBE_MARGIN, left * PROBE_SHARE)
+    # Never at once, for whatever swallowed the answer is likely still there; and by half of the bound apart at least.
+    return PresentAgain(at=max(now + backoff(presentations, (1 + draw) / 2), probe_at))

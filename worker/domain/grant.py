@@ -67,3 +67,8 @@ class ClaimedGrant:
     presentations: int  #: how often this generation's refresh token has been presented before, when in doubt
     doubt_since: datetime | None
     is_canary: bool  #: claimed while its client's breaker is open, to see whether it may close
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether this refresh token has been presented before without a readable answer."""
+        return self.doubt_since is not None

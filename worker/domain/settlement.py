@@ -4,6 +4,7 @@ Rotated ───────► StoreTokens
 Dead ──────────► AddStrike │ RequireReconsent (strikes reached, or a doubt that explains it)
                  │ MarkSuspect (made of RequireReconsent while too many die at once)
 Misconfigured ─► HandBack        (the client's breaker opens instead)
+                 │ Postpone      (it may be this grant's own: another one is tried first)
 Throttled ─────► HandBack        (the client pauses instead)
 Unavailable ───► Postpone
 InDoubt ───────► EnterDoubt │ RequireReconsent (nothing can be learned any more)
@@ -11,14 +12,15 @@ InDoubt ───────► EnterDoubt │ RequireReconsent (nothing can be
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Final
 
 from worker.domain import schedule
 from worker.domain.brake import suspect_wait
 from worker.domain.doubt import GiveUp, PresentAgain, plan_doubt
 from worker.domain.facts import Keep, TokenFacts
-from worker.domain.grant import ClaimedGrant, GrantState
+from worker.domain.grant import ClaimedGrant
 from worker.domain.outcome import (
     Cause,
     Dead,
@@ -56,12 +58,11 @@ class AddStrike:
 class RequireReconsent:
     """Only the owner can bring this grant back.
 
-    `if_braked` is when it is tried again should too many of its client's grants die at once; None where the brake has
-    no say, for the grant's own doubt explains its end.
+    `if_braked` is when it is tried again should too many of its client's grants die at once.
     """
 
     cause: Cause
-    if_braked: datetime | None = None
+    if_braked: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +99,11 @@ class HandBack:
 Settlement = StoreTokens | AddStrike | RequireReconsent | MarkSuspect | Postpone | EnterDoubt | HandBack
 
 
+#: Faults of a request that one grant alone may have, such as a scope of its own: were it due again at once, it would
+#: stop its whole client each time.
+_MAY_BE_ITS_OWN: Final = (Reason.INVALID_REQUEST, Reason.INVALID_SCOPE)
+
+
 def decide(
     outcome: Outcome,
     *,
@@ -127,9 +133,11 @@ def decide(
             )
         case Dead(cause=cause):
             return _strike(cause, grant=grant, facts=facts, now=now, draw=draw)
-        case Misconfigured(cause=cause) | Throttled(cause=cause):
+        case Throttled(cause=cause):
             return HandBack(cause=cause)
-        case Unavailable(cause=cause):
+        case Misconfigured(cause=cause) if cause.reason not in _MAY_BE_ITS_OWN:
+            return HandBack(cause=cause)
+        case Unavailable(cause=cause) | Misconfigured(cause=cause):
             return Postpone(cause=cause, rotate_at=now + schedule.backoff(grant.failures + 1, draw))
         case InDoubt(cause=cause):
             return _doubt(cause, grant=grant, facts=facts, issued_at=issued_at, now=now, draw=draw)
@@ -163,12 +171,12 @@ def _bounded(lifetime: timedelta) -> timedelta:
 def _strike(
     cause: Cause, *, grant: ClaimedGrant, facts: TokenFacts, now: datetime, draw: float
 ) -> AddStrike | RequireReconsent:
-    if grant.state is GrantState.IN_DOUBT and not facts.is_resend_safe:
+    if_braked = now + suspect_wait(draw)
+    if grant.is_doubtful and not facts.is_resend_safe:
         # The doubt explains the refusal: the token was spent and its successor never reached us.
-        lost = Cause(reason=Reason.ROTATION_REPLY_LOST, status=cause.status, code=cause.code)
-        return RequireReconsent(cause=lost)
+        return RequireReconsent(cause=_lost(cause), if_braked=if_braked)
     if grant.strikes + 1 >= facts.strikes:
-        return RequireReconsent(cause=cause, if_braked=now + suspect_wait(draw))
+        return RequireReconsent(cause=cause, if_braked=if_braked)
     return AddStrike(cause=cause, rotate_at=now + facts.strike_interval)
 
 
@@ -188,5 +196,8 @@ def _doubt(
         case PresentAgain(at=at):
             return EnterDoubt(cause=cause, rotate_at=at)
         case GiveUp():
-            lost = Cause(reason=Reason.ROTATION_REPLY_LOST, status=cause.status)
-            return RequireReconsent(cause=lost)
+            return RequireReconsent(cause=_lost(cause), if_braked=now + suspect_wait(draw))
+
+
+def _lost(cause: Cause) -> Cause:
+    return replace(cause, reason=Reason.ROTATION_REPLY_LOST)

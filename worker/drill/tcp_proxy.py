@@ -12,6 +12,8 @@ LOOPBACK: Final = "127.0.0.1"
 _CHUNK: Final = 64 * 1024
 #: Seconds; a command takes effect in well under a millisecond, this only turns a hang into an error.
 _LIMIT: Final = 30.0
+#: Seconds between looks whether everything has ended.
+_CLOSING: Final = 0.1
 
 T = TypeVar("T")
 
@@ -87,10 +89,10 @@ class TcpProxy:
     async def _close(self) -> None:
         if self._server is not None:
             self._server.close()
-        await self._cut()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        if others:
-            await asyncio.wait(others, timeout=_LIMIT)
+        # A connection may have been taken just before, and is served only now.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await self._cut()
+            await asyncio.wait(others, timeout=_CLOSING)
 
     async def _serve(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         reached = None if self._refusing else await self._reach()

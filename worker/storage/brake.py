@@ -7,27 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from worker.domain.brake import WINDOW, room_for_deaths
-from worker.domain.outcome import Reason
+from worker.domain.brake import JUDGED_AFTER, RELEASED_BY, WINDOW, room_for_deaths
 from worker.domain.settlement import MarkSuspect
 from worker.storage.settle import SealedSettlement
 
 #: Grants are counted up to here: beyond, the share of them that may die is large enough to see what is going on.
 _COUNTED_AT_MOST: Final = 100_000
 
-_CLIENTS: Final = text("SELECT id, client FROM grants WHERE id = ANY(CAST(:ids AS uuid[]))")
+_DYING: Final = text("""
+    SELECT id, client, state = 'suspect' AND state_since < now() - CAST(:judged_after AS interval) AS refused_for_long
+      FROM grants WHERE id = ANY(CAST(:ids AS uuid[]))
+""")
 _LOCK: Final = text("SELECT braked_at FROM client_status WHERE client = :client FOR UPDATE")
 _COUNT: Final = text("""
     SELECT (SELECT count(*) FROM (SELECT FROM grants WHERE client = :client LIMIT :most) AS counted) AS grants,
            (SELECT count(*) FROM events
              WHERE type = 'grant.reconsent_required' AND client = :client AND at > now() - CAST(:window AS interval)
-               AND data ->> 'reason' = :reason) AS died
+           ) AS died
+""")
+_REFRESHES: Final = text("""
+    SELECT count(*) FROM (
+        SELECT FROM rotations WHERE client = :client AND at > now() - CAST(:window AS interval) LIMIT :enough) AS found
 """)
 _PUT_ON: Final = text("""
     WITH braked AS (
@@ -46,32 +52,43 @@ async def apply_brake(connection: AsyncConnection, batch: Sequence[SealedSettlem
         batch: what is about to be stored.
 
     """
-    deaths = [sealed for sealed in batch if sealed.if_braked is not None]
+    deaths = {sealed.lease.grant_id: sealed for sealed in batch if sealed.if_braked is not None}
     if not deaths:
         return batch
-    clients = await _clients(connection, deaths)
+    looked_for = {"ids": list(deaths), "judged_after": JUDGED_AFTER}
+    by_client: dict[str, list[Row[Any]]] = {}
+    for row in await connection.execute(_DYING, looked_for):
+        by_client.setdefault(row.client, []).append(row)
     braked: set[UUID] = set()
-    for client in sorted(set(clients.values())):  # in one order everywhere, so that no two wait for each other
-        dying = [sealed for sealed in deaths if clients.get(sealed.lease.grant_id) == client]
-        room = await _room(connection, client)
-        if len(dying) > room:
-            await connection.execute(_PUT_ON, {"client": client})
-            braked.update(sealed.lease.lease_id for sealed in dying[room:])
-    return [_suspect(sealed) if sealed.lease.lease_id in braked else sealed for sealed in batch]
+    for client in sorted(by_client):  # in one order everywhere, so that no two wait for each other
+        braked |= await _beyond_room(connection, client, by_client[client])
+    return [
+        _suspect(sealed) if sealed.if_braked is not None and sealed.lease.grant_id in braked else sealed
+        for sealed in batch
+    ]
 
 
-async def _clients(connection: AsyncConnection, deaths: Sequence[SealedSettlement]) -> dict[UUID, str]:
-    rows = await connection.execute(_CLIENTS, {"ids": [sealed.lease.grant_id for sealed in deaths]})
-    return {row.id: row.client for row in rows}
-
-
-async def _room(connection: AsyncConnection, client: str) -> int:
+async def _beyond_room(connection: AsyncConnection, client: str, dying: Sequence[Row[Any]]) -> set[UUID]:
     status = (await connection.execute(_LOCK, {"client": client})).one_or_none()
     if status is not None and status.braked_at is not None:
-        return 0
-    looked_for = {"client": client, "most": _COUNTED_AT_MOST, "window": WINDOW, "reason": Reason.INVALID_GRANT.value}
+        return await _not_judged(connection, client, dying)
+    looked_for = {"client": client, "most": _COUNTED_AT_MOST, "window": WINDOW}
     counted = (await connection.execute(_COUNT, looked_for)).one()
-    return room_for_deaths(grants=counted.grants, died_in_window=counted.died)
+    room = room_for_deaths(grants=counted.grants, died_in_window=counted.died)
+    if len(dying) <= room:
+        return set()
+    await connection.execute(_PUT_ON, {"client": client})
+    return {row.id for row in dying[room:]}
+
+
+async def _not_judged(connection: AsyncConnection, client: str, dying: Sequence[Row[Any]]) -> set[UUID]:
+    """Return those of a braked client that may still come back."""
+    if any(row.refused_for_long for row in dying):
+        looked_for = {"client": client, "window": WINDOW, "enough": RELEASED_BY}
+        refreshes = (await connection.execute(_REFRESHES, looked_for)).scalar_one()
+        if refreshes >= RELEASED_BY:
+            return {row.id for row in dying if not row.refused_for_long}
+    return {row.id for row in dying}
 
 
 def _suspect(sealed: SealedSettlement) -> SealedSettlement:

@@ -24,9 +24,11 @@ from worker.storage.sealing import REFRESH_TOKEN, KeyRing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnreadableGrant:
-    """A claimed row whose refresh token the key ring does not open; it must be handed back."""
+    """A claimed row whose refresh token the key ring does not open; it must be put off."""
 
     lease: Lease
+    claimed_at: datetime
+    failures: int
     error: SealError
 
 
@@ -161,7 +163,9 @@ class Claims:
                 grants.append(_claimed_grant(row, self._keys, asked_tick, claimed_tick, is_canary=allowed.is_canary))
             except SealError as error:
                 lease = Lease(grant_id=row.id, lease_id=row.lease_id, generation=row.generation)
-                unreadable.append(UnreadableGrant(lease=lease, error=error))
+                unreadable.append(
+                    UnreadableGrant(lease=lease, claimed_at=row.claimed_at, failures=row.failures, error=error)
+                )
         # RETURNING keeps no order; the earliest deadline goes first.
         grants.sort(key=lambda grant: grant.rotate_at or grant.claimed_at)
         more = len(rows) == allowed.grants and not allowed.is_canary

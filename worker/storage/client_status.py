@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from worker.domain.brake import RELEASED_BY
+from worker.domain.brake import RELEASED_BY, WINDOW
 from worker.domain.client_health import CANARY_WAIT, canary_wait
 from worker.domain.outcome import Cause
 
@@ -24,13 +24,12 @@ _OPEN: Final = text("""
       FROM opened
     RETURNING client
 """)
-#: Only the canary that was due counts: requests that were under way when the breaker opened say nothing new.
 _FAIL_CANARY: Final = text("""
     UPDATE client_status
        SET failed_canaries = failed_canaries + 1, canary_at = now() + :wait, breaker_reason = :reason,
            breaker_code = :code
-     WHERE client = :client AND breaker_opened_at < now() - CAST(:settling AS interval)
-    RETURNING failed_canaries
+     WHERE client = :client AND breaker_opened_at IS NOT NULL AND failed_canaries = :failed
+    RETURNING client
 """)
 _CLOSE: Final = text("""
     WITH closed AS (
@@ -56,6 +55,15 @@ _SUSPECT_REFRESHED: Final = text("""
         RETURNING client, braked_at)
     INSERT INTO events (type, client) SELECT 'client.resumed', client FROM counted WHERE braked_at IS NULL
     RETURNING client
+""")
+#: Every suspect was refreshed, has died or was ended by an operator, and the deaths that put it on are long past.
+_RELEASE_OUTWORN: Final = text("""
+    WITH released AS (
+        UPDATE client_status AS c SET braked_at = NULL, suspects_refreshed = 0, resumed_at = now()
+         WHERE braked_at < now() - CAST(:window AS interval)
+           AND NOT EXISTS (SELECT FROM grants AS g WHERE g.state = 'suspect' AND g.client = c.client)
+        RETURNING client)
+    INSERT INTO events (type, client) SELECT 'client.resumed', client FROM released RETURNING client
 """)
 _PAUSE: Final = text("""
     WITH paused AS (
@@ -87,17 +95,19 @@ class ClientStatuses:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def open_breaker(self, client: str, cause: Cause) -> bool:
-        """Stop refreshing for a client, or put off its next canary; tell whether it was closed until now."""
+    async def open_breaker(self, client: str, cause: Cause, wait: timedelta = CANARY_WAIT) -> bool:
+        """Stop refreshing for a client, with a first canary after `wait`; tell whether it was closed until now."""
+        parameters = {"client": client, "reason": cause.reason.value, "code": cause.code, "wait": wait}
+        async with self._engine.begin() as connection:
+            return (await connection.execute(_OPEN, parameters)).first() is not None
+
+    async def canary_failed(self, client: str, cause: Cause) -> bool:
+        """Put off the next canary of a client whose breaker is open; tell whether it still was."""
         parameters = {"client": client, "reason": cause.reason.value, "code": cause.code}
         async with self._engine.begin() as connection:
-            opened = await connection.execute(_OPEN, {**parameters, "wait": canary_wait(0)})
-            if opened.first() is not None:
-                return True
             failed = (await connection.execute(_FAILED, {"client": client})).scalar_one()
-            settling = {"settling": CANARY_WAIT, "wait": canary_wait(failed + 1)}
-            await connection.execute(_FAIL_CANARY, {**parameters, **settling})
-        return False
+            put_off = {**parameters, "failed": failed, "wait": canary_wait(failed + 1)}
+            return (await connection.execute(_FAIL_CANARY, put_off)).first() is not None
 
     async def close_breaker(self, client: str) -> bool:
         """Let a client be refreshed again; tell whether its breaker was open."""
@@ -109,6 +119,12 @@ class ClientStatuses:
         async with self._engine.begin() as connection:
             found = await connection.execute(_SUSPECT_REFRESHED, {"client": client, "enough": RELEASED_BY})
             return found.first() is not None
+
+    async def release_outworn_brakes(self) -> tuple[str, ...]:
+        """Take off the brakes that hold no grant any more; returns the clients."""
+        async with self._engine.begin() as connection:
+            released = await connection.execute(_RELEASE_OUTWORN, {"window": WINDOW})
+            return tuple(released.scalars())
 
     async def pause(self, client: str) -> bool:
         """Stop refreshing for a client by an operator's will; tell whether that changed anything."""

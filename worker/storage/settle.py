@@ -173,9 +173,8 @@ def _event(state: GrantState, also: str = "") -> str:
 # rotation raises the generation, so nothing newer can be overwritten.
 _LATE_ANSWER: Final = """
     s.refresh_token IS NOT NULL AND (g.state = 'in_doubt' OR (
-        g.state = 'reconsent_required' AND g.state_reason = 'rotation_reply_lost'))
+        g.state IN ('suspect', 'reconsent_required') AND g.state_reason = 'rotation_reply_lost'))
 """
-_COMES_BACK: Final = f"({_KEPT_ALIVE} OR (g.state = 'reconsent_required' AND g.state_reason = 'rotation_reply_lost'))"
 
 # A pause that came while the request was under way keeps the grant paused, and yet its new tokens are stored.
 _STORE_TOKENS: Final = _transition(

@@ -28,6 +28,9 @@ from worker.storage.settle import SealedSettlement, already_stored, seal_settlem
 #: Results that come this soon after each other share a commit; the wait is a small part of the 20 ms that an answer
 #: may take to be durable.
 LINGER_SECONDS: Final = 0.003
+#: A commit takes milliseconds; one that has not come back after so many seconds may never, and its tokens go into the
+#: escrow meanwhile.
+PATIENCE_SECONDS: Final = 1.0
 #: Results in one transaction at most: more would make the first of them wait for the last.
 BATCH_LIMIT: Final = 200
 
@@ -137,20 +140,28 @@ class SettleQueue:
 
     async def _commit(self, batch: list[_Waiting]) -> _Committed:
         sealed = [waiting.sealed for waiting in batch]
-        try:
-            # What lies in the escrow may have been stored from there meanwhile, by any worker's tick.
-            return await self._commit_once(sealed, again=any(self._escrow.is_kept(its.lease) for its in sealed))
-        except AWAY as error:
-            self._on_retry(type(error).__name__, len(sealed))
-        self._away = True
-        await self._escrow.put([*sealed, *(waiting.sealed for waiting in self._waiting)])
-        # tenacity is built only here, after a first failure: in the ordinary case nothing is paid for it.
-        committed = await until_taken(
-            lambda: self._commit_once(sealed, again=True),
-            on_retry=lambda error: self._on_retry(type(error).__name__, len(sealed)),
+        # What lies in the escrow may have been stored from there meanwhile, by any worker's tick.
+        first = asyncio.create_task(
+            self._commit_once(sealed, again=any(self._escrow.is_kept(its.lease) for its in sealed))
         )
-        self._away = False
-        return committed
+        await asyncio.wait([first], timeout=PATIENCE_SECONDS)
+        if first.done() and not isinstance(first.exception(), AWAY):
+            return first.result()
+        self._away = True
+        try:
+            # A commit that hangs says nothing of whether it will go through: the tokens must not wait for that.
+            await self._escrow.put([*sealed, *(waiting.sealed for waiting in self._waiting)])
+            try:
+                return await first
+            except AWAY as error:
+                self._on_retry(type(error).__name__, len(sealed))
+            # tenacity is built only here, after a first failure: in the ordinary case nothing is paid for it.
+            return await until_taken(
+                lambda: self._commit_once(sealed, again=True),
+                on_retry=lambda error: self._on_retry(type(error).__name__, len(sealed)),
+            )
+        finally:
+            self._away = False
 
     async def _commit_once(self, sealed: list[SealedSettlement], *, again: bool = False) -> _Committed:
         async with self._engine.begin() as connection:

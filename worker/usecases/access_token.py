@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from worker.domain.grant import ROTATED_STATES, GrantState
-from worker.domain.outcome import Cause, Outcome, Reason, Rotated
+from worker.domain.outcome import Outcome, Rotated
 from worker.domain.secret import Secret
-from worker.domain.settlement import HandBack
 from worker.oauth.registry import Registry
 from worker.storage.claim import Claims
 from worker.storage.grants import Grants, HeldToken
-from worker.usecases.rotate import Rotation
+from worker.usecases.rotate import Rotation, RotationResult
+from worker.usecases.unreadable import put_off
 
 #: How often a waiter looks whether the refresh of another process has been stored, seconds.
 LOOK_EVERY: Final = 0.05
@@ -115,13 +115,12 @@ class AccessTokens:
                     lease=self.lease,
                 )
                 if claimed.grants:
-                    result = await self.rotation.rotate(claimed.grants[0], client)
+                    result = await _to_its_end(self.rotation.rotate(claimed.grants[0], client))
                     return await self._after(held.grant_id, result.outcome)
                 if claimed.held:
                     return HeldBack(client=client.name)
                 for unreadable in claimed.unreadable:
-                    cause = Cause(reason=Reason.UNREADABLE_TOKEN)
-                    await self.rotation.settles.settle(unreadable.lease, HandBack(cause=cause))
+                    await self.rotation.settles.settle(unreadable.lease, put_off(unreadable, self.rotation.draw()))
                     raise unreadable.error
             # Somebody else is refreshing it right now: their result is ours, even where it lives shorter than was asked
             # for, since another refresh would bring the like.
@@ -142,6 +141,19 @@ class AccessTokens:
             return NoSuchGrant()
         stored = _stored(held, timedelta(0)) if isinstance(outcome, Rotated) else None
         return stored or RefreshFailed(outcome=outcome)
+
+
+async def _to_its_end(rotation: Coroutine[Any, Any, RotationResult]) -> RotationResult:
+    """Await a rotation; where the caller gives up meanwhile, by Ctrl-C or a closed connection, still finish it first.
+
+    Its request may have left, and nobody else would store the answer.
+    """
+    flight = asyncio.ensure_future(rotation)
+    try:
+        return await asyncio.shield(flight)
+    except asyncio.CancelledError:
+        await asyncio.wait([flight])
+        raise
 
 
 def _stored(held: HeldToken, min_ttl: timedelta) -> FreshToken | None:

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from worker.domain.dispatch import Ticket, tickets
 from worker.oauth.client import Client
 from worker.storage.away import AWAY
+from worker.storage.client_status import ClientStatuses
 from worker.storage.escrow import Escrow, EscrowDrained
 from worker.storage.prune import prune
 from worker.storage.rescue import Rescued, rescue_abandoned_leases
@@ -43,6 +44,7 @@ class Dispatch:
 
     engine: AsyncEngine
     escrow: Escrow
+    statuses: ClientStatuses
     clients: Mapping[str, Client]
     observer: DispatchObserver
     tick: Callable[[], float]
@@ -51,6 +53,7 @@ class Dispatch:
     async def dispatch(self) -> list[Ticket]:
         """Drain the escrow, rescue, scan, and return the tickets that the due grants call for."""
         await self.rescue()
+        await self.statuses.release_outworn_brakes()
         started = self.tick()
         due = await count_due(self.engine, list(self.clients))
         self.observer.scanned(due=sum(found.count for found in due), seconds=self.tick() - started)

@@ -13,14 +13,14 @@ from datetime import timedelta
 from typing import Final
 
 from worker.domain.grant import ClaimedGrant
-from worker.domain.outcome import Cause, Reason
 from worker.domain.settlement import HandBack
 from worker.oauth.client import Client
-from worker.storage.claim import Claimed, Claims, UnreadableGrant
+from worker.storage.claim import Claimed, Claims
 from worker.storage.client_status import ClientStatuses
 from worker.storage.settle_queue import SettleQueue
 from worker.usecases.observer import RotationObserver
 from worker.usecases.rotate import Rotation
+from worker.usecases.unreadable import UNREADABLE, lacks_a_key, put_off
 
 #: Places that fall free this soon after each other are filled by one claim, seconds.
 CLAIM_PAUSE: Final = 0.005
@@ -69,6 +69,7 @@ class DrainSupplies:
     window: Window
     lease: timedelta
     tick: Callable[[], float]
+    draw: Callable[[], float]
     on_error: Callable[[str, BaseException], None]
 
 
@@ -136,8 +137,8 @@ class Drain:
         finally:
             window.give_back(places - len(claimed.grants))
         self._start(claimed)  # before anything else can fail: their leases are running
-        for unreadable in claimed.unreadable:
-            await self._hand_back(unreadable)
+        if claimed.unreadable:
+            await self._put_off(claimed)
         return claimed
 
     def _start(self, claimed: Claimed) -> None:
@@ -167,12 +168,15 @@ class Drain:
         except TimeoutError:
             return
 
-    async def _hand_back(self, unreadable: UnreadableGrant) -> None:
-        cause = Cause(reason=Reason.UNREADABLE_TOKEN)
-        self._supplies.on_error("refresh_token_unreadable", unreadable.error)
-        await self._supplies.settles.settle(unreadable.lease, HandBack(cause=cause))
-        if await self._supplies.statuses.open_breaker(self._client.name, cause):
-            self._supplies.observer.breaker_changed(self._client.name, is_open=True, reason=cause.reason)
+    async def _put_off(self, claimed: Claimed) -> None:
+        supplies = self._supplies
+        ring_is_wrong = lacks_a_key(claimed)
+        for unreadable in claimed.unreadable:
+            supplies.on_error("refresh_token_unreadable", unreadable.error)
+            settlement = HandBack(cause=UNREADABLE) if ring_is_wrong else put_off(unreadable, supplies.draw())
+            await supplies.settles.settle(unreadable.lease, settlement)
+        if ring_is_wrong and await supplies.statuses.open_breaker(self._client.name, UNREADABLE):
+            supplies.observer.breaker_changed(self._client.name, is_open=True, reason=UNREADABLE.reason)
 
 
 def _soon(wait: timedelta | None) -> bool:

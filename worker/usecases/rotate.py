@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, stop_after_delay, wait_random_exponential
 
-from worker.domain.client_health import CloseBreaker, OpenBreaker, Throttle, client_effect
-from worker.domain.doubt import SINGLE_USE_PRESENTATIONS
+from worker.domain.client_health import CloseBreaker, OpenBreaker, Throttle, client_effect, unread_in_a_row
 from worker.domain.facts import OldToken
 from worker.domain.grant import ClaimedGrant, GrantState
 from worker.domain.outcome import Cause, Dead, InDoubt, Outcome, Reason, Rotated, Tokens, Unavailable
@@ -55,6 +54,7 @@ class Rotation:
     observer: RotationObserver
     tick: Callable[[], float]
     draw: Callable[[], float]
+    unread: dict[str, int] = field(default_factory=dict)  #: by client: requests in a row without a readable answer
 
     async def rotate(self, grant: ClaimedGrant, client: Client) -> RotationResult:
         """Refresh one claimed grant and store what came of it.
@@ -108,8 +108,7 @@ class Rotation:
     async def _ask_about_doubt(self, grant: ClaimedGrant, client: Client) -> Outcome | None:
         """Learn of a doubtful token what can be learned without presenting it; None: it is to be presented."""
         facts = client.provider.facts
-        # Inside a grace a spent token is not active and is answered all the same.
-        if grant.state is not GrantState.IN_DOUBT or not facts.is_introspected or facts.old_token is OldToken.GRACE:
+        if not grant.is_doubtful or not facts.is_asked_about_first:
             return None
         spent = Dead(cause=Cause(reason=Reason.INVALID_GRANT))
         match await self.token_tools.introspect(client, grant.refresh_token):
@@ -121,7 +120,7 @@ class Rotation:
                 now = database_instant(grant, self.tick())
                 if grant.access_expires_at is not None and grant.access_expires_at > now:
                     return Unavailable(cause=Cause(reason=Reason.TEMPORARILY_UNAVAILABLE))
-                return spent if grant.presentations >= SINGLE_USE_PRESENTATIONS else None
+                return None
 
     async def _refresh_once(self, grant: ClaimedGrant, client: Client) -> TokenAnswer:
         now = self.tick()
@@ -150,10 +149,13 @@ class Rotation:
     async def _affect_client(self, grant: ClaimedGrant, outcome: Outcome) -> None:
         if grant.state is GrantState.SUSPECT and isinstance(outcome, Rotated):
             await self.statuses.suspect_refreshed(grant.client)
-        match client_effect(outcome):
-            case OpenBreaker(cause=cause):
-                if await self.statuses.open_breaker(grant.client, cause):
+        unread = self.unread[grant.client] = unread_in_a_row(self.unread.get(grant.client, 0), outcome)
+        match client_effect(outcome, unread=unread, is_canary=grant.is_canary):
+            case OpenBreaker(cause=cause, wait=wait):
+                if await self.statuses.open_breaker(grant.client, cause, wait):
                     self.observer.breaker_changed(grant.client, is_open=True, reason=cause.reason)
+                elif grant.is_canary:
+                    await self.statuses.canary_failed(grant.client, cause)
             case CloseBreaker() if grant.is_canary:
                 if await self.statuses.close_breaker(grant.client):
                     self.observer.breaker_changed(grant.client, is_open=False, reason=Reason.OK)
@@ -179,9 +181,9 @@ class Rotation:
         match settlement:
             case RequireReconsent(cause=cause) if settled is Settled.STORED:
                 self.observer.died(grant.client, cause.reason)
-                if grant.state is GrantState.IN_DOUBT:
+                if grant.is_doubtful:
                     self.observer.doubt_ended(grant.client, "reconsent_required")
-            case StoreTokens() if grant.state is GrantState.IN_DOUBT:
+            case StoreTokens() if grant.is_doubtful:
                 self.observer.doubt_ended(grant.client, "rotated")
             case _:
                 pass
