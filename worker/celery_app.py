@@ -137,12 +137,16 @@ def _say_ready(**_fields: Any) -> None:  # noqa: ANN401 -- Celery's signal
 @signals.worker_shutting_down.connect
 def _stop_claiming(**_fields: Any) -> None:  # noqa: ANN401 -- Celery's signal
     if "worker" in _runtimes:
-        runtime().stop_claiming()
+        runtime().stop_claiming(_stop_seconds(runtime()))
 
 
 @signals.worker_shutdown.connect
 def _close_runtime(**_fields: Any) -> None:  # noqa: ANN401 -- Celery's signal
     stopped = _runtimes.pop("worker", None)
     if stopped is not None:
-        stopped.close(stopped.container.configuration.worker.stop_time.total_seconds())
+        stopped.close(_stop_seconds(stopped))
         log.info("worker_stopped")
+
+
+def _stop_seconds(its: Runtime) -> float:
+    return its.container.configuration.worker.stop_time.total_seconds()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Final, TypeVar
 
 from worker.bootstrap import Container
@@ -31,6 +33,8 @@ class Runtime:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="event-loop", daemon=True)
         self._keepers: set[asyncio.Task[None]] = set()
+        self._let_go: Future[None] = Future()  # done when nobody may be waited for any longer
+        self._stops_at: float | None = None
         self._thread.start()
         try:
             self.container = self.run(self._create(create))
@@ -42,16 +46,31 @@ class Runtime:
         """Run work on the loop and wait for it; called from any other thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    def stop_claiming(self) -> None:
-        """Claim nothing new from now on; safe to call from a signal handler."""
-        self._loop.call_soon_threadsafe(self.container.drains.stop)
+    def wait_for(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run work on the loop and wait for it, but no longer than a stop allows: then it goes on without us."""
+        running = asyncio.run_coroutine_threadsafe(work, self._loop)
+        either: tuple[Future[Any], ...] = (running, self._let_go)
+        wait(either, return_when=FIRST_COMPLETED)
+        if running.done():
+            running.result()
+
+    def stop_claiming(self, seconds: float) -> None:
+        """Claim nothing new from now on, and wait for what was sent at most so long; safe in a signal handler."""
+        if self._stops_at is None:
+            self._stops_at = time.monotonic() + seconds
+            self._loop.call_soon_threadsafe(self._begin_stop, seconds)
 
     def close(self, seconds: float) -> None:
-        """Wait for what was sent to be settled, at most so long, and end the loop."""
+        """Wait for what was sent to be settled, at most so long since the stop began, and end the loop."""
+        left = seconds if self._stops_at is None else self._stops_at - time.monotonic()
         try:
-            self.run(self._finish(seconds))
+            self.run(self._finish(max(left, 0.0)))
         finally:
             self._end_loop()
+
+    def _begin_stop(self, seconds: float) -> None:
+        self.container.drains.stop()
+        self._loop.call_later(seconds, self._let_go.set_result, None)
 
     async def _create(self, create: Callable[[], Container]) -> Container:
         container = create()

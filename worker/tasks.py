@@ -24,10 +24,10 @@ def drain(client: str) -> None:
     configured = container.configuration.registry.clients.get(client)
     if configured is not None:
         seconds = container.configuration.worker.drain_time.total_seconds()
-        runtime().run(container.drains.drain(configured, seconds))
+        runtime().wait_for(container.drains.drain(configured, seconds))
 
 
 @app.task(name="evergrant.prune")
 def prune() -> None:
     """Remove what nobody needs any more."""
-    runtime().run(runtime().container.dispatch.prune())
+    runtime().wait_for(runtime().container.dispatch.prune())

@@ -8,12 +8,16 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-#: Rows removed per table and call: a few milliseconds, so that nothing waits behind it.
+#: Rows removed per transaction: a few milliseconds, so that nothing waits behind it.
 LIMIT: Final = 5_000
+#: Transactions per table and call: with a call a minute, far more than the fastest worker adds.
+ROUNDS: Final = 100
 #: A state that comes back later than this was copied from somewhere; "unknown" is answer enough by then.
 AUTHORIZATION_REQUESTS: Final = timedelta(days=1)
 #: The lineage answers "what happened to this grant last week"; events keep the milestones.
 ROTATIONS: Final = timedelta(days=7)
+#: What happened is kept for a quarter of a year: longer than a reminder or a complaint takes to come.
+EVENTS: Final = timedelta(days=90)
 
 _PRUNE: Final = {
     "authorization_requests": (
@@ -31,6 +35,13 @@ _PRUNE: Final = {
         """),
         ROTATIONS,
     ),
+    "events": (
+        text("""
+            DELETE FROM events WHERE id IN (
+                SELECT id FROM events WHERE at < now() - CAST(:age AS interval) ORDER BY id LIMIT :limit)
+        """),
+        EVENTS,
+    ),
 }
 
 
@@ -38,6 +49,10 @@ async def prune(engine: AsyncEngine) -> int:
     """Remove rows past their age; returns how many."""
     removed = 0
     for statement, age in _PRUNE.values():
-        async with engine.begin() as connection:
-            removed += (await connection.execute(statement, {"age": age, "limit": LIMIT})).rowcount
+        for _round in range(ROUNDS):
+            async with engine.begin() as connection:
+                found = (await connection.execute(statement, {"age": age, "limit": LIMIT})).rowcount
+            removed += found
+            if found < LIMIT:
+                break
     return removed
