@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import ContainerMaker
 from tests.support.deployment import deployed
 from tests.support.sandbox_clients import SECRET, adopt, register
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 from worker.domain.secret import Secret
 from worker.sandbox.behaviour import Behaviour, Latency
@@ -111,3 +112,43 @@ async def test_a_stopped_worker_finishes_what_it_has_sent(
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(30.0) == 0
     assert _count(database_url, "state = 'active' AND generation = 1 AND leased_until IS NULL") == GRANTS
+
+
+async def test_a_worker_stops_in_time_while_the_database_is_away(
+    *,
+    sandbox: RunningSandbox,
+    make_container: ContainerMaker,
+    database_url: str,
+    broker_url: str,
+    keys: Secret,
+    tmp_path: Path,
+) -> None:
+    """SIGTERM when nothing is stored: the tokens wait in the escrow, the worker ends, and the next one has them."""
+    client = register(sandbox, behaviour=Behaviour(latency=Latency(fixed=1.5)))
+    async with make_container(client.toml, **client.environment) as container:
+        await adopt(container, sandbox, client, GRANTS)
+    configuration = f'{client.toml}\n[worker]\nstop_time = "3s"'
+    with (
+        TcpProxy(database_url) as proxy,
+        deployed(
+            tmp_path,
+            database_url=proxy.url,
+            broker_url=broker_url,
+            keys=keys,
+            configuration=configuration,
+            CLIENT_SECRET=SECRET,
+        ) as deployment,
+    ):
+        wait_until(lambda: sandbox.control.report().rotations == GRANTS, 30.0, "every request is in flight")
+        proxy.refuse()
+        escrow = tmp_path / ".evergrant" / "escrow"
+        wait_until(lambda: len(list(escrow.glob("*.settlement"))) == GRANTS, 30.0, "every token is in the escrow")
+        worker = deployment.processes["worker-1"]
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(15.0)
+        assert _count(database_url, "generation = 1") == 0
+        proxy.accept()
+        deployment.start("worker-2", "worker")
+        kept = "state = 'active' AND generation = 1 AND leased_until IS NULL"
+        wait_until(lambda: _count(database_url, kept) == GRANTS, 30.0, "the next worker has stored what waited")
+    assert sandbox.control.report().presented_more_than_once == 0
