@@ -112,11 +112,13 @@ class TcpProxy:
             connection.abort()
 
     async def _close(self) -> None:
-        self._server.close()
-        # A connection may have been taken just before, and is served only now.
+        for listener in self._server.sockets:
+            # Closed at once, the server would leave a connection open that it has taken and not yet served.
+            self._loop.remove_reader(listener.fileno())
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             await self._cut()
             await asyncio.wait(others, timeout=_CLOSING)
+        self._server.close()
 
     async def _serve(self, from_client: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         if self._refusing:

@@ -87,12 +87,15 @@ class TcpProxy:
             connection.abort()
 
     async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        # A connection may have been taken just before, and is served only now.
+        listeners = [] if self._server is None else self._server.sockets
+        for listener in listeners:
+            # Closed at once, the server would leave a connection open that it has taken and not yet served.
+            self._loop.remove_reader(listener.fileno())
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             await self._cut()
             await asyncio.wait(others, timeout=_CLOSING)
+        if self._server is not None:
+            self._server.close()
 
     async def _serve(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         reached = None if self._refusing else await self._reach()
