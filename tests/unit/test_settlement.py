@@ -128,12 +128,10 @@ def test_one_strike_may_be_enough() -> None:
 
 @pytest.mark.parametrize("facts", [SINGLE_USE, TokenFacts()], ids=["single use", "unknown"])
 def test_a_refusal_ends_a_doubt_about_a_single_use_token(facts: TokenFacts) -> None:
-    """invalid_grant on a doubtful token means that its successor is lost; no strike is waited for."""
+    """invalid_grant on a doubtful token means that its successor is lost; no strike is waited for, no brake objects."""
     lost = Cause(reason=Reason.ROTATION_REPLY_LOST, status=400, code="invalid_grant")
-    ended = RequireReconsent(cause=lost, if_braked=ANSWERED + suspect_wait(DRAW))
 
-    assert settled(DEAD, DOUBTFUL, facts) == ended
-    assert settled(DEAD, replace(DOUBTFUL, state=GrantState.SUSPECT), facts) == ended
+    assert settled(DEAD, DOUBTFUL, facts) == RequireReconsent(cause=lost)
 
 
 def test_a_doubt_does_not_explain_a_refusal_where_the_old_token_stays_valid() -> None:
@@ -160,7 +158,7 @@ def test_an_unread_probe_says_nothing_until_a_day_has_passed() -> None:
     lost = Cause(reason=Reason.ROTATION_REPLY_LOST, status=502)
 
     assert settled(unread, probed) == EnterDoubt(cause=unread.cause, rotate_at=ANSWERED + backoff(2, (1 + DRAW) / 2))
-    assert settled(unread, silent) == RequireReconsent(cause=lost, if_braked=ANSWERED + suspect_wait(DRAW))
+    assert settled(unread, silent) == RequireReconsent(cause=lost)
 
 
 @pytest.mark.parametrize("reason", [Reason.INVALID_SCOPE, Reason.INVALID_REQUEST])

@@ -58,11 +58,12 @@ class AddStrike:
 class RequireReconsent:
     """Only the owner can bring this grant back.
 
-    `if_braked` is when it is tried again should too many of its client's grants die at once.
+    `if_braked` is when it is tried again should too many of its client's grants die at once; None where the brake has
+    no say, for the grant's own doubt explains its end, and presenting its token once more would be spending it twice.
     """
 
     cause: Cause
-    if_braked: datetime
+    if_braked: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,12 +172,11 @@ def _bounded(lifetime: timedelta) -> timedelta:
 def _strike(
     cause: Cause, *, grant: ClaimedGrant, facts: TokenFacts, now: datetime, draw: float
 ) -> AddStrike | RequireReconsent:
-    if_braked = now + suspect_wait(draw)
     if grant.is_doubtful and not facts.is_resend_safe:
         # The doubt explains the refusal: the token was spent and its successor never reached us.
-        return RequireReconsent(cause=_lost(cause), if_braked=if_braked)
+        return RequireReconsent(cause=_lost(cause))
     if grant.strikes + 1 >= facts.strikes:
-        return RequireReconsent(cause=cause, if_braked=if_braked)
+        return RequireReconsent(cause=cause, if_braked=now + suspect_wait(draw))
     return AddStrike(cause=cause, rotate_at=now + facts.strike_interval)
 
 
@@ -196,7 +196,7 @@ def _doubt(
         case PresentAgain(at=at):
             return EnterDoubt(cause=cause, rotate_at=at)
         case GiveUp():
-            return RequireReconsent(cause=_lost(cause), if_braked=now + suspect_wait(draw))
+            return RequireReconsent(cause=_lost(cause))
 
 
 def _lost(cause: Cause) -> Cause:

@@ -14,6 +14,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from worker.domain.brake import JUDGED_AFTER, RELEASED_BY, WINDOW, room_for_deaths
+from worker.domain.outcome import Reason
 from worker.domain.settlement import MarkSuspect
 from worker.storage.settle import SealedSettlement
 
@@ -29,7 +30,7 @@ _COUNT: Final = text("""
     SELECT (SELECT count(*) FROM (SELECT FROM grants WHERE client = :client LIMIT :most) AS counted) AS grants,
            (SELECT count(*) FROM events
              WHERE type = 'grant.reconsent_required' AND client = :client AND at > now() - CAST(:window AS interval)
-           ) AS died
+               AND data ->> 'reason' = :reason) AS died
 """)
 _REFRESHES: Final = text("""
     SELECT count(*) FROM (
@@ -72,7 +73,7 @@ async def _beyond_room(connection: AsyncConnection, client: str, dying: Sequence
     status = (await connection.execute(_LOCK, {"client": client})).one_or_none()
     if status is not None and status.braked_at is not None:
         return await _not_judged(connection, client, dying)
-    looked_for = {"client": client, "most": _COUNTED_AT_MOST, "window": WINDOW}
+    looked_for = {"client": client, "most": _COUNTED_AT_MOST, "window": WINDOW, "reason": Reason.INVALID_GRANT.value}
     counted = (await connection.execute(_COUNT, looked_for)).one()
     room = room_for_deaths(grants=counted.grants, died_in_window=counted.died)
     if len(dying) <= room:

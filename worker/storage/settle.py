@@ -7,7 +7,7 @@ somebody else meanwhile: it is superseded, and nothing of it is overwritten.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -16,7 +16,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from worker.domain.grant import GrantState, Lease
-from worker.domain.outcome import Cause
+from worker.domain.outcome import Cause, Tokens
 from worker.domain.secret import Secret
 from worker.domain.settlement import (
     AddStrike,
@@ -54,9 +54,17 @@ def seal_settlement(
 
     """
     guard = {"id": lease.grant_id, "lease_id": lease.lease_id, "generation": lease.generation}
+    if isinstance(settlement, StoreTokens) and settlement.tokens.refresh_token == presented:
+        # An answer that repeats the token has not spent it: it stays, and so does its generation.
+        settlement = replace(settlement, tokens=replace(settlement.tokens, refresh_token=None))
     columns = {**guard, **_columns(lease.grant_id, settlement, keys)}
-    if isinstance(settlement, StoreTokens | RequireReconsent):
-        columns["fingerprint"] = keys.fingerprint(presented) if presented is not None else None
+    match settlement:
+        case StoreTokens(tokens=Tokens(refresh_token=None)):
+            columns["fingerprint"] = None
+        case StoreTokens() | RequireReconsent():
+            columns["fingerprint"] = keys.fingerprint(presented) if presented is not None else None
+        case _:
+            pass
     if_braked = settlement.if_braked if isinstance(settlement, RequireReconsent) else None
     return SealedSettlement(kind=type(settlement), lease=lease, columns=columns, if_braked=if_braked)
 
@@ -173,7 +181,7 @@ def _event(state: GrantState, also: str = "") -> str:
 # rotation raises the generation, so nothing newer can be overwritten.
 _LATE_ANSWER: Final = """
     s.refresh_token IS NOT NULL AND (g.state = 'in_doubt' OR (
-        g.state IN ('suspect', 'reconsent_required') AND g.state_reason = 'rotation_reply_lost'))
+        g.state = 'reconsent_required' AND g.state_reason = 'rotation_reply_lost'))
 """
 
 # A pause that came while the request was under way keeps the grant paused, and yet its new tokens are stored.
