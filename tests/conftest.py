@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tests.authorization_servers.fixtures import oidc_provider, oidc_provider_installed, oidc_provider_log
+from tests.authorization_servers.fixtures import authorization_server_log, oidc_provider, oidc_provider_installed
 from tests.support.database import create_database
 from tests.support.running_web import RunningWeb
 from worker.bootstrap import Container, create_container, monotonic
@@ -24,7 +24,7 @@ from worker.settings import Settings
 from worker.storage.schema import Schema
 from worker.storage.sealing import generate_key
 
-__all__ = ["oidc_provider", "oidc_provider_installed", "oidc_provider_log"]
+__all__ = ["authorization_server_log", "oidc_provider", "oidc_provider_installed"]
 
 ContainerMaker = Callable[..., AbstractAsyncContextManager[Container]]
 WebMaker = Callable[..., AbstractContextManager[RunningWeb]]

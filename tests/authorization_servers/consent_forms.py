@@ -11,6 +11,8 @@ import httpx
 
 #: Login, consent and the redirects between them are seven answers; more is a loop.
 _MAX_ANSWERS: Final = 20
+#: What the input is called that takes the owner's name: by oidc-provider and the small applications, and by Django.
+_NAME_INPUTS: Final = {"login", "username"}
 #: How much of an unexpected page an error message repeats, in characters.
 _PAGE_EXCERPT: Final = 2000
 
@@ -59,7 +61,7 @@ def walk_consent(http: httpx.Client, authorize_url: str, login: str) -> str:
         http: keeps the cookies; what it says about following redirects is not used.
         authorize_url: the whole authorization request (RFC 6749 section 4.1.1). oidc-provider gives a refresh token
             where the scope `offline_access` is asked for with `prompt=consent` (OpenID Connect Core section 11).
-        login: the owner's name at the server; with oidc-provider it becomes the `sub`, any name is known.
+        login: the owner's name at the server; it becomes the `sub`, any name is known.
 
     Returns:
         The redirect to the client, with `code`, `state` and `iss`, or with `error` where the server sends one there.
@@ -95,8 +97,8 @@ def _submit(http: httpx.Client, page: httpx.Response, login: str) -> httpx.Respo
         message = f"the form at {place} is sent by {form.method}; login and consent are expected to be a post"
         raise ConsentWalkError(message)
     filled = dict(form.inputs)
-    if "login" in filled:
-        filled |= {"login": login, "password": "any password is right here"}
+    for name in _NAME_INPUTS & filled.keys():
+        filled |= {name: login, "password": "any password is right here"}
     return http.post(urljoin(str(page.url), form.action), data=filled, follow_redirects=False)
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import pytest
 
+from tests.authorization_servers.conformance import ServerUnderTest
 from tests.authorization_servers.oidc_provider import ClientRegistration, NodeMissingError, OidcProvider, install
 from worker.domain.secret import Secret
 
 __all__ = [
     "OIDC_PROVIDER_CLIENT",
+    "authorization_server_log",
     "is_node_required",
     "oidc_provider",
     "oidc_provider_installed",
-    "oidc_provider_log",
+    "without_node",
 ]
 
 #: The client that the `oidc_provider` fixture knows. Nothing listens at its redirect_uri: a walk ends before it.
@@ -33,16 +35,20 @@ def is_node_required(environ: Mapping[str, str]) -> bool:
     return environ.get("CI", "").lower() == "true" or environ.get("EVERGRANT_TEST_REQUIRE_NODE") == "1"
 
 
+def without_node(missing: NodeMissingError) -> NoReturn:
+    """End a test that needs Node.js where there is none: failed where it is required, else skipped, with the advice."""
+    if is_node_required(os.environ):
+        pytest.fail(str(missing), pytrace=False)
+    pytest.skip(str(missing))
+
+
 @pytest.fixture(scope="session")
 def oidc_provider_installed() -> Path:
     """Install oidc-provider; without Node.js skip (fail where it is required), and say what to install."""
     try:
         return install()
     except NodeMissingError as missing:
-        advice = str(missing)
-    if is_node_required(os.environ):
-        pytest.fail(advice, pytrace=False)
-    pytest.skip(advice)
+        without_node(missing)
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +60,9 @@ def oidc_provider(oidc_provider_installed: Path) -> Iterator[OidcProvider]:
 
 
 @pytest.fixture(autouse=True)
-def oidc_provider_log(request: pytest.FixtureRequest) -> Iterator[None]:
+def authorization_server_log(request: pytest.FixtureRequest) -> Iterator[None]:
     """Print the logs of the authorization servers that a test used; pytest shows them where the test failed."""
     yield
     for value in getattr(request.node, "funcargs", {}).values():
-        if isinstance(value, OidcProvider) and (log := value.read_log()):
-            print(f"oidc-provider's log:\n{log}")
+        if isinstance(value, OidcProvider | ServerUnderTest) and (log := value.read_log()):
+            print(f"the authorization server's log:\n{log}")

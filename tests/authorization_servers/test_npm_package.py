@@ -8,7 +8,7 @@ import shutil
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -22,6 +22,10 @@ from tests.authorization_servers.npm_package import (
 )
 
 _PACKAGE: Final = Path(__file__).with_name("oidc_provider")
+_PINNED: Final = pytest.mark.parametrize(
+    ("folder", "package_name"),
+    [("oidc_provider", "oidc-provider"), ("node_oauth2_server", "@node-oauth/oauth2-server")],
+)
 
 
 @pytest.fixture
@@ -32,6 +36,11 @@ def package(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def _read(folder: str, name: str) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((_PACKAGE.with_name(folder) / name).read_text(encoding="utf-8"))
+    return read
+
+
 def _program(folder: Path, name: str, script: str) -> Path:
     path = folder / name
     path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
@@ -39,20 +48,21 @@ def _program(folder: Path, name: str, script: str) -> Path:
     return path
 
 
-def test_the_lock_pins_by_hash_and_names_no_download_address() -> None:
+@_PINNED
+def test_the_lock_pins_by_hash_and_names_no_download_address(folder: str, package_name: str) -> None:
     """Each package has an integrity hash and no `resolved`, so that any registry serves the same bytes."""
-    lock = json.loads((_PACKAGE / "package-lock.json").read_text(encoding="utf-8"))
+    lock = _read(folder, "package-lock.json")
     packages = {path: entry for path, entry in lock["packages"].items() if path}
-    assert packages["node_modules/oidc-provider"]["version"].startswith("9.13.")
+    assert f"node_modules/{package_name}" in packages
     assert [path for path, entry in packages.items() if not entry.get("integrity", "").startswith("sha512-")] == []
     assert [path for path, entry in packages.items() if "resolved" in entry] == []
 
 
-def test_the_version_is_exact() -> None:
+@_PINNED
+def test_the_version_is_exact(folder: str, package_name: str) -> None:
     """package.json names one version, which the lock holds, too."""
-    wanted = json.loads((_PACKAGE / "package.json").read_text(encoding="utf-8"))["dependencies"]["oidc-provider"]
-    lock = json.loads((_PACKAGE / "package-lock.json").read_text(encoding="utf-8"))
-    assert lock["packages"]["node_modules/oidc-provider"]["version"] == wanted
+    wanted = _read(folder, "package.json")["dependencies"][package_name]
+    assert _read(folder, "package-lock.json")["packages"][f"node_modules/{package_name}"]["version"] == wanted
 
 
 @pytest.mark.node

@@ -14,9 +14,9 @@ import pytest
 
 from tests.authorization_servers.fixtures import OIDC_PROVIDER_CLIENT
 from tests.authorization_servers.oidc_provider import (
+    ChildServerError,
     ClientRegistration,
     ConsentWalkError,
-    NodeServerError,
     OidcProvider,
     walk_consent,
 )
@@ -226,7 +226,7 @@ def test_a_lifetime_is_whole_seconds(lifetime: timedelta) -> None:
 def test_a_refused_configuration_says_why() -> None:
     """A registration that oidc-provider refuses fails the start with the server's own words, and without the secret."""
     refused = replace(CLIENT, redirect_uris=("not a uri",))
-    with pytest.raises(NodeServerError, match="redirect_uris must only contain valid uris") as caught:
+    with pytest.raises(ChildServerError, match="redirect_uris must only contain valid uris") as caught:
         OidcProvider(clients=[refused]).start()
     assert CLIENT.client_secret.reveal() not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Runs a server written for Node.js as a child process that cannot outlive this one."""
+"""Runs a server that others wrote as a child process that cannot outlive this one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Final
+from types import TracebackType
+from typing import IO, Any, Final, Self
 
+#: What servers in Python import from.
+_REPOSITORY: Final = Path(__file__).resolve().parents[2]
 #: Seconds from start to the line that says that the server listens: 0.5 on an idle machine, many more on a full one.
 START_TIMEOUT_S: Final = 60.0
 #: Seconds from closing stdin to the end of the process, which has nothing left to do; then it is killed.
@@ -21,39 +24,56 @@ STOP_TIMEOUT_S: Final = 10.0
 _LOG_TAIL: Final = 8000
 
 
-class NodeServerError(RuntimeError):
+class ChildServerError(RuntimeError):
     """The server ended, or said nothing, before it listened; the message holds its log."""
 
 
-class NodeServer:
+class ChildServer:
     """One running server, which agrees to three things.
 
     The first line of its stdin is its configuration as JSON, so that no secret is an argument; the end of its stdin is
-    its own end, so that it dies with this process, SIGKILL included; the only line of its stdout is JSON and says that
-    it listens. Its stderr is kept in an unnamed file.
+    its own end, so that it dies with this process, SIGKILL included; the only line of its stdout is JSON, names its
+    issuer and says that it listens. Its stderr is kept in an unnamed file. The object is a context manager, whose end
+    is the server's end.
     """
 
-    def __init__(self, *, node: Path, script: Path, configuration: Mapping[str, object]) -> None:
+    def __init__(self, *, runtime: Path, script: Path, configuration: Mapping[str, object]) -> None:
         """Start the server and wait until it listens.
 
         Args:
-            node: the runtime.
+            runtime: what runs the program: Node.js or a Python.
             script: the program; its folder is the working folder.
             configuration: what JSON can hold.
 
         Raises:
-            NodeServerError: it ended, or did not listen within `START_TIMEOUT_S`.
+            ChildServerError: it ended, or did not listen within `START_TIMEOUT_S`.
         """
         self._name = script.name
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop, which is this object's end
         self._process = subprocess.Popen(
-            [node, script], cwd=script.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log
+            [runtime, script],
+            cwd=script.parent,
+            env={**os.environ, "PYTHONPATH": str(_REPOSITORY)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
         )
         try:
             self.introduction = self._introduce(configuration)  #: what the server said about itself
         except BaseException:
             self.stop()
             raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def issuer(self) -> str:
+        """Where the server listens, without a slash at its end."""
+        return str(self.introduction["issuer"])
 
     @property
     def pid(self) -> int:
@@ -86,8 +106,8 @@ class NodeServer:
         """Hand the configuration over and read the one line that the server says."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
-            message = f"{self._name} was started without pipes; this is a bug in NodeServer"
-            raise NodeServerError(message)
+            message = f"{self._name} was started without pipes; this is a bug in ChildServer"
+            raise ChildServerError(message)
         # A server that ended before it read breaks the pipe; its missing line says so below, with its log.
         with contextlib.suppress(BrokenPipeError):
             stdin.write(json.dumps(configuration).encode() + b"\n")
@@ -95,11 +115,11 @@ class NodeServer:
         line = _read_line(stdout, timeout_s=START_TIMEOUT_S)
         if line is None:
             message = f"{self._name} did not listen within {START_TIMEOUT_S:g} s; its log:\n{self.read_log()}"
-            raise NodeServerError(message)
+            raise ChildServerError(message)
         if not line:
             code = self._process.wait(STOP_TIMEOUT_S)
             message = f"{self._name} ended with exit code {code} before it listened; its log:\n{self.read_log()}"
-            raise NodeServerError(message)
+            raise ChildServerError(message)
         introduction: dict[str, Any] = json.loads(line)
         return introduction
 

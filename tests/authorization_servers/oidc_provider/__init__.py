@@ -18,52 +18,31 @@ from typing import Final, Self
 
 import httpx
 
+from tests.authorization_servers.child_server import ChildServer, ChildServerError
 from tests.authorization_servers.consent_forms import ConsentWalkError, walk_consent
-from tests.authorization_servers.node_server import NodeServer, NodeServerError
 from tests.authorization_servers.npm_package import InstallError, NodeMissingError, install_package, require_node
+from tests.authorization_servers.registration import ClientRegistration
+from tests.authorization_servers.setting import Setting
 from worker.domain.secret import Secret
 
 __all__ = [
     "TRUST_NOBODY",
+    "ChildServerError",
     "ClientRegistration",
     "ConsentWalkError",
     "InstallError",
     "NodeMissingError",
-    "NodeServerError",
     "OidcProvider",
     "Seen",
     "install",
     "walk_consent",
 ]
 
-_FOLDER: Final = Path(__file__).with_name("oidc_provider")
+_FOLDER: Final = Path(__file__).parent
 #: Seconds for `seen()`: the answer is a sum over a table in memory.
 _SEEN_TIMEOUT_S: Final = 30.0
 #: The server speaks http, and reading a machine's certificate authorities takes longer than a whole request to it.
 TRUST_NOBODY: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientRegistration:
-    """A client as the authorization server knows it (RFC 7591 section 2)."""
-
-    client_id: str
-    client_secret: Secret
-    redirect_uris: tuple[str, ...]
-    token_endpoint_auth_method: str = "client_secret_basic"
-    scope: str = "openid offline_access"  #: the scopes it may ask for, separated by spaces
-
-    def to_metadata(self) -> dict[str, object]:
-        """Write the metadata as the server reads it, secret included."""
-        return {
-            "client_id": self.client_id,
-            "client_secret": self.client_secret.reveal(),
-            "redirect_uris": list(self.redirect_uris),
-            "token_endpoint_auth_method": self.token_endpoint_auth_method,
-            "scope": self.scope,
-            "grant_types": ["authorization_code", "refresh_token"],
-            "response_types": ["code"],
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +102,7 @@ class OidcProvider:
             "refresh_token_lifetime": _whole_seconds("refresh_token_lifetime", refresh_token_lifetime),
             "grant_lifetime": _whole_seconds("grant_lifetime", grant_lifetime),
         }
-        self._server: NodeServer | None = None
+        self._server: ChildServer | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -169,14 +148,16 @@ class OidcProvider:
         Raises:
             NodeMissingError: Node.js or npm is missing or too old.
             InstallError: npm could not install oidc-provider.
-            NodeServerError: the server ended, refused its configuration, or did not listen in time.
+            ChildServerError: the server ended, refused its configuration, or did not listen in time.
             RuntimeError: the server is running already.
         """
         if self._server is not None:
             message = "oidc-provider is running already; make another OidcProvider for a second one"
             raise RuntimeError(message)
         install()
-        self._server = NodeServer(node=require_node(), script=_FOLDER / "server.mjs", configuration=self._configuration)
+        self._server = ChildServer(
+            runtime=require_node(), script=_FOLDER / "server.mjs", configuration=self._configuration
+        )
 
     def stop(self) -> None:
         """End the server, with all its grants, and wait until it is gone; one that is not running is no error."""
@@ -198,7 +179,7 @@ class OidcProvider:
         """Give what the server wrote for people since its start; of much, the end. Empty where it is not running."""
         return self._server.read_log() if self._server is not None else ""
 
-    def _running(self) -> NodeServer:
+    def _running(self) -> ChildServer:
         if self._server is None:
             message = "oidc-provider is not running; use it as a context manager"
             raise RuntimeError(message)
@@ -211,3 +192,20 @@ def _whole_seconds(name: str, lifetime: timedelta) -> int:
         message = f"{name} is {lifetime}; oidc-provider counts in whole seconds, from 1"
         raise ValueError(message)
     return seconds
+
+
+def _launch(registration: ClientRegistration) -> OidcProvider:
+    return OidcProvider(clients=[registration])
+
+
+SETTINGS: Final = (
+    Setting(
+        name="oidc-provider",
+        toml=_FOLDER / "evergrant.toml",
+        launch=_launch,
+        secret=Secret("not url-safe: 100 % + more"),
+        withdrawal_path="/token/revocation",
+        reuse_ends_grant=True,
+        needs_node=True,
+    ),
+)

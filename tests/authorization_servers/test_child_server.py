@@ -12,8 +12,9 @@ from typing import Final
 import psutil
 import pytest
 
+from tests.authorization_servers import authlib_server
+from tests.authorization_servers.child_server import ChildServer
 from tests.authorization_servers.fixtures import OIDC_PROVIDER_CLIENT
-from tests.authorization_servers.node_server import NodeServer
 from tests.authorization_servers.npm_package import require_node
 from tests.authorization_servers.oidc_provider import OidcProvider
 
@@ -26,12 +27,10 @@ _REPOSITORY: Final = Path(__file__).resolve().parents[2]
 #: A process that starts a server, says its pid, and waits to be killed.
 _STARTER: Final = """
 import sys
+from tests.authorization_servers import authlib_server, oidc_provider
 from tests.authorization_servers.fixtures import OIDC_PROVIDER_CLIENT
-from tests.authorization_servers.node_server import NodeServer
-from tests.authorization_servers.npm_package import require_node
-from tests.authorization_servers.oidc_provider import OidcProvider
 
-with OidcProvider(clients=[OIDC_PROVIDER_CLIENT]) as server:
+with SERVER.SETTINGS[0].launch(OIDC_PROVIDER_CLIENT) as server:
     print(server.pid, flush=True)
     sys.stdin.read()
 """
@@ -42,11 +41,15 @@ _FORKING_STARTER: Final = _STARTER.replace(
 )
 
 
+@pytest.mark.parametrize("server_module", ["oidc_provider", "authlib_server"])
 @pytest.mark.parametrize("starter", [_STARTER, _FORKING_STARTER], ids=["alone", "with a forked copy"])
-def test_a_server_ends_with_a_killed_starter(starter: str) -> None:
+def test_a_server_ends_with_a_killed_starter(starter: str, server_module: str) -> None:
     """SIGKILL leaves the starter no time to stop anything, and no server behind."""
     with subprocess.Popen(
-        [sys.executable, "-c", starter], cwd=_REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", starter.replace("SERVER", server_module)],
+        cwd=_REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         server = psutil.Process(int(process.stdout.readline()))
@@ -62,9 +65,13 @@ def test_stopping_is_closing_a_pipe(oidc_provider_installed: Path) -> None:
     """A server that is stopped ends by itself, with exit code 0, for its stdin has ended; nobody has to kill it."""
     script = oidc_provider_installed.parent / "server.mjs"
     lifetimes = {f"{name}_lifetime": 60 for name in ("access_token", "refresh_token", "grant")}
-    server = NodeServer(node=require_node(), script=script, configuration={"clients": [], **lifetimes})
-    server.stop()
-    assert server._process.returncode == 0
+    for server in (
+        ChildServer(runtime=require_node(), script=script, configuration={"clients": [], **lifetimes}),
+        authlib_server.SETTINGS[0].launch(OIDC_PROVIDER_CLIENT),
+    ):
+        assert isinstance(server, ChildServer)
+        server.stop()
+        assert server._process.returncode == 0
 
 
 def test_a_server_ends_on_sigterm() -> None:
