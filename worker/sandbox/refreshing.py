@@ -135,8 +135,8 @@ class _Refreshing:
     def _count(self, facts: TokenFacts | None) -> None:
         count = self._server.tallies.count
         count(self._client.client_id, Tally.REFRESHES_PRESENTED)
-        if facts is None:
-            return
+        if facts is None or (self._order is not None and self._order.kind is Misbehaviour.THROTTLED):
+            return  # who is turned away for asking too often has not shown the token to anybody who would judge it
         self._server.families.count_presentation(self._hash)
         if facts.presented == 1:
             count(self._client.client_id, Tally.PRESENTED_MORE_THAN_ONCE)
