@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 from uuid import uuid4
@@ -17,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker.configuration import Configuration, load_configuration
 from worker.metrics import Metrics
+from worker.oauth.client_authentication import Stamp
 from worker.oauth.http_client import create_http_client
 from worker.oauth.token_endpoint import TokenEndpoint
 from worker.oauth.token_tools import TokenTools
@@ -51,6 +53,11 @@ def monotonic() -> float:
     """Return seconds that pass while the machine sleeps too, so that a lease is never believed longer than it is."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(clock)
+
+
+def assertion_stamp() -> Stamp:
+    """Return time and chance for one client assertion."""
+    return Stamp(at=datetime.now(UTC), jti=str(uuid4()))
 
 
 def software() -> str:
@@ -129,7 +136,7 @@ def create_container(
     engine = create_engine(settings.require_database(), connections=CONNECTIONS, name=name)
     http = create_http_client(user_agent=software())
     observers = Observers(Metrics(registry, time.time))
-    token_endpoint = TokenEndpoint(http, monotonic)
+    token_endpoint = TokenEndpoint(http, monotonic, assertion_stamp)
     escrow = Escrow(escrow_homes(settings.home_dir / "escrow", settings.broker_url), observers.escrow_failed)
     presence = Presence(engine, _chance.random, observers.presence_lost)
     settles = SettleQueue(engine, keys, escrow, observers.settle_retried)
@@ -139,7 +146,7 @@ def create_container(
     consents = Consents(engine, keys)
     rotation = Rotation(
         token_endpoint=token_endpoint,
-        token_tools=TokenTools(http),
+        token_tools=TokenTools(http, assertion_stamp),
         settles=settles,
         statuses=statuses,
         observer=observers,

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from worker.domain.errors import ConfigurationError
-from worker.oauth.provider import Duration
-from worker.oauth.registry import Registry, build_registry, validated
+from worker.oauth.provider_values import Duration
+from worker.oauth.registry import Registry, build_registry
+from worker.oauth.validation import validated
 from worker.packaged import catalogue_path
 from worker.settings import DEFAULT_CONFIG, Settings
 

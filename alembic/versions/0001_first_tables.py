@@ -83,6 +83,8 @@ def upgrade() -> None:
         sa.Column("access_expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("refresh_expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("scopes", sa.ARRAY(sa.Text()), nullable=True),
+        sa.Column("lost_scopes", postgresql.ARRAY(sa.Text()), nullable=True),
+        sa.Column("captured", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("account", sa.Text(), nullable=True),
         sa.Column("email", sa.Text(), nullable=True),
         sa.Column("rotate_at", sa.DateTime(timezone=True), nullable=True),

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from worker.domain.duration import parse_duration
 from worker.domain.errors import ConfigurationError
-from worker.domain.facts import OldToken, Rotation, TokenFacts
-from worker.oauth.provider import ClientAuth, Pkce, Provider, RequestEncoding
+from worker.domain.facts import Anchor, OldToken, Rotation, TokenFacts
+from worker.oauth.provider import Pkce, Provider
+from worker.oauth.provider_steps import ClientAuth, RequestEncoding
 from worker.oauth.registry import build_registry
 
 ACME = {
@@ -47,7 +48,7 @@ def complaint(**keys: Any) -> str:
     [
         *["https://api.acme.example/token", "https://api.acme.example:8443/a/b?tenant=1", "HTTPS://API.acme.example/"],
         *["http://localhost/token", "http://localhost:9000/token", "http://127.0.0.1:1/", "http://127.8.9.10/token"],
-        *["http://[::1]:9000/token", "https://[2001:db8::1]/token", "https://10.0.0.7/token", "http://LOCALHOST/t"],
+        *["http://[::1]:9000/token", "https://[2606:4700::1111]/token", "https://1.1.1.1/token", "http://LOCALHOST/t"],
     ],
 )
 def test_https_and_loopback_endpoints_are_accepted(key: str, url: str) -> None:
@@ -180,7 +181,7 @@ def test_a_length_needs_a_grace(old_token: str | None) -> None:
     ("key", "value"),
     [
         ("token_request_encoding", "xml"),
-        ("client_auth", "tls_client_auth"),
+        ("client_auth", "client_secret_jwt"),
         ("scope_separator", ";"),
         ("pkce", "plain"),
         ("revocation", "both"),
@@ -252,6 +253,7 @@ def test_facts_are_handed_on() -> None:
         reuse_grace=timedelta(seconds=30),
         access_lifetime=timedelta(hours=1),
         refresh_lifetime=timedelta(days=365),
+        refresh_anchor=Anchor.CONSENT,
         refresh_idle_timeout=timedelta(days=90),
         strikes=3,
         strike_interval=timedelta(minutes=5),

@@ -15,7 +15,7 @@ from worker.domain.errors import ConfigurationError
 from worker.domain.facts import Keep, OldToken
 from worker.domain.secret import Secret
 from worker.oauth.client import DEFAULT_MAX_IN_FLIGHT, Client
-from worker.oauth.provider import ClientAuth
+from worker.oauth.provider_steps import ClientAuth
 from worker.oauth.registry import Registry, build_registry
 
 CATALOGUE = {

@@ -17,9 +17,9 @@ from worker.oauth.token_answer import (
     read_error_code,
     read_object,
     read_retry_after,
-    read_tokens,
     without_secrets,
 )
+from worker.oauth.token_reading import read_tokens
 
 REFRESH_TOKEN = "rt-0f4c6a7be29d"
 SENT = (Secret(REFRESH_TOKEN),)

@@ -26,8 +26,8 @@ from tests.support.raw_token_endpoint import (
 )
 from worker.domain.outcome import Cause, Dead, InDoubt, Misconfigured, Outcome, Reason, Rotated, Throttled, Unavailable
 from worker.domain.secret import Secret
+from worker.oauth.exchange import BODY_LIMIT
 from worker.oauth.http_client import create_http_client
-from worker.oauth.post import BODY_LIMIT
 from worker.oauth.token_endpoint import TokenAnswer, TokenEndpoint
 
 pytestmark = pytest.mark.anyio

@@ -28,6 +28,13 @@ class OldToken(StrEnum):
     STAYS_VALID = "stays_valid"  #: rotation does not touch it
 
 
+class Anchor(StrEnum):
+    """What a refresh token's lifetime counts from."""
+
+    CONSENT = "consent"  #: no refresh moves its end
+    ISSUE = "issue"  #: each new refresh token has it anew
+
+
 class Keep(StrEnum):
     """What a client wants kept alive."""
 
@@ -47,10 +54,16 @@ class TokenFacts:
     rotation: Rotation | None = None
     old_token: OldToken | None = None
     reuse_grace: timedelta | None = None
+    reuse_revokes_family: bool | None = None  #: a spent token that is presented again ends the whole grant
+    is_refreshed: bool = True  #: False: its access tokens do not end, and there is nothing to refresh
     is_introspected: bool = False  #: whether a refresh token is still good can be asked without presenting it
     access_lifetime: timedelta | None = None  #: used where an answer names none
     refresh_lifetime: timedelta | None = None  #: the end that no refresh moves, from consent
+    refresh_anchor: Anchor | None = None  #: what a refresh token's lifetime, known or answered, counts from
     refresh_idle_timeout: timedelta | None = None  #: an unused refresh token ends after this
+    earliest_margin: timedelta | None = None  #: a refresh is refused sooner than this before the access token's end
+    latest_margin: timedelta | None = None  #: a refresh is wanted at the latest this long before the end
+    refresh_interval: timedelta | None = None  #: one grant is not refreshed more often than this
     strikes: int = DEFAULT_STRIKES
     strike_interval: timedelta = DEFAULT_STRIKE_INTERVAL
 

@@ -9,6 +9,7 @@ active ──► in_doubt ──► active
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -56,6 +57,7 @@ class ClaimedGrant:
     subject: str
     state: GrantState
     refresh_token: Secret
+    access_token: Secret | None  #: the stored one: some providers are asked with it
     leased_until: datetime
     claimed_at: datetime
     claimed_tick: float
@@ -64,6 +66,9 @@ class ClaimedGrant:
     access_expires_at: datetime | None
     strikes: int
     failures: int
+    scopes: tuple[str, ...] | None
+    lost_scopes: tuple[str, ...]  #: what an earlier answer took away
+    captured: Mapping[str, str]  #: what was kept of redirects and answers, for the provider's placeholders
     presentations: int  #: how often this generation's refresh token has been presented before, when in doubt
     doubt_since: datetime | None
     is_canary: bool  #: claimed while its client's breaker is open, to see whether it may close

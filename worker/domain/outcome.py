@@ -11,7 +11,8 @@ Outcome
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
@@ -33,12 +34,14 @@ class Reason(StrEnum):
     ENDPOINT_NOT_FOUND = "endpoint_not_found"
     REDIRECTED = "redirected"
     TLS = "tls"
+    PRIVATE_ADDRESS = "private_address"
     UNREADABLE_TOKEN = "unreadable_token"  # noqa: S105 -- a reason, not a password: the key ring does not open the row
     # too many
     RATE_LIMITED = "rate_limited"
     # nothing was spent
     CONNECT = "connect"
     LEASE_TOO_SHORT = "lease_too_short"
+    REQUEST_INCOMPLETE = "request_incomplete"
     TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"
     UNRECOGNIZED_ERROR = "unrecognized_error"
     # may have been spent
@@ -74,6 +77,7 @@ class Tokens:
     refresh_lifetime: timedelta | None = None
     scopes: tuple[str, ...] | None = None  #: absent: unchanged
     account: str | None = None
+    captured: Mapping[str, str] = field(default_factory=dict, hash=False)  #: what the provider's facts say to keep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

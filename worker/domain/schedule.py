@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from worker.domain.facts import Keep, TokenFacts
+from worker.domain.facts import Anchor, Keep, TokenFacts
 
 #: Latest share of an access token's life at which it is replaced: a quarter is left for retries and outages.
 LATEST_SHARE: Final = 0.75
@@ -17,6 +17,8 @@ LATEST_SHARE: Final = 0.75
 SPREAD_SHARE: Final = 0.10
 #: An idle refresh token is used at half of its idle time: one missed round still leaves another.
 IDLE_SHARE: Final = 0.5
+#: Where a provider refuses a refresh before a last short while of the access token's life, this share of it passes.
+WINDOW_SHARE: Final = 0.2
 #: Assumed when neither the answer nor the provider's facts name a lifetime (what most providers issue).
 FALLBACK_ACCESS_LIFETIME: Final = timedelta(hours=1)
 #: With `keep = "refresh"` and no known idle timeout: shorter than the shortest weekly one in the catalogue.
@@ -32,7 +34,8 @@ BACKOFF_LONGEST: Final = timedelta(minutes=15)
 
 def access_lifetime(answered: timedelta | None, facts: TokenFacts) -> timedelta:
     """Return how long an access token is taken to live: as answered, else by the facts, else an hour."""
-    lifetime = answered or facts.access_lifetime or FALLBACK_ACCESS_LIFETIME
+    unknown = FALLBACK_ACCESS_LIFETIME if facts.is_refreshed else LONGEST_LIFETIME
+    lifetime = answered or facts.access_lifetime or unknown
     return min(lifetime, LONGEST_LIFETIME)
 
 
@@ -44,22 +47,47 @@ def rotate_at(
     Args:
         issued_at: when the tokens were asked for, on the database's clock.
         keep: whether the access token or only the grant is kept alive.
-        facts: the provider's idle timeout, where known.
+        facts: the provider's idle timeout and the window in which it lets a grant be refreshed, where known.
         access: the access token's lifetime.
         refresh: what the answer said of the refresh token's lifetime, if it did.
         draw: chance in [0, 1), drawn once by the caller.
 
     """
-    spread = SPREAD_SHARE * draw
-    idle = min((limit for limit in (refresh, facts.refresh_idle_timeout) if limit), default=None)
-    before_idle = idle * (IDLE_SHARE - spread) if idle else None
+    if not facts.is_refreshed:
+        return issued_at + LONGEST_LIFETIME
+    # A lifetime that counts from the consent is a countdown, which no use of the token stops.
+    renewed = refresh if facts.refresh_anchor is not Anchor.CONSENT else None
+    idle = min((limit for limit in (renewed, facts.refresh_idle_timeout) if limit), default=None)
+    wait = _wait(keep=keep, facts=facts, access=access, idle=idle, draw=draw)
+    return issued_at + min(max(wait, _earliest(access, facts, draw)), LONGEST_LIFETIME)
+
+
+def _wait(*, keep: Keep, facts: TokenFacts, access: timedelta, idle: timedelta | None, draw: float) -> timedelta:
+    idle_share = IDLE_SHARE - SPREAD_SHARE * draw
     match keep:
         case Keep.ACCESS:
-            before_access_ends = access * (LATEST_SHARE - spread)
-            wait = min(before_access_ends, before_idle) if before_idle else before_access_ends
-            return issued_at + min(wait, LONGEST_LIFETIME)
+            before_access_ends = _before_access_ends(access, facts, draw)
+            return min(before_access_ends, idle * idle_share) if idle else before_access_ends
         case Keep.REFRESH:
-            return issued_at + min(before_idle or FALLBACK_IDLE_TIMEOUT * (IDLE_SHARE - spread), LONGEST_LIFETIME)
+            return (idle or FALLBACK_IDLE_TIMEOUT) * idle_share
+
+
+def _before_access_ends(access: timedelta, facts: TokenFacts, draw: float) -> timedelta:
+    wait = access * (LATEST_SHARE - SPREAD_SHARE * draw)
+    if facts.latest_margin is not None:
+        # A margin that leaves nothing of a short life is not followed further than to its middle.
+        wait = min(wait, max(access - facts.latest_margin, access / 2))
+    return wait
+
+
+def _earliest(access: timedelta, facts: TokenFacts, draw: float) -> timedelta:
+    """Return what a provider refuses to be asked before: the opening of its window, or the next refresh of a grant."""
+    interval = facts.refresh_interval or timedelta(0)
+    if facts.earliest_margin is None or facts.earliest_margin >= access:
+        return interval
+    margin = facts.earliest_margin - (facts.latest_margin or timedelta(0))
+    # Past the opening, for our clock started before the provider's; and well before the end.
+    return max(interval, access - facts.earliest_margin + margin * (WINDOW_SHARE + SPREAD_SHARE * draw))
 
 
 def backoff(failures: int, draw: float) -> timedelta:

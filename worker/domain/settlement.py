@@ -19,6 +19,7 @@ from typing import Final
 from worker.domain import schedule
 from worker.domain.brake import suspect_wait
 from worker.domain.doubt import GiveUp, PresentAgain, plan_doubt
+from worker.domain.drift import NO_DRIFT, Drift, drift
 from worker.domain.facts import Keep, TokenFacts
 from worker.domain.grant import ClaimedGrant
 from worker.domain.outcome import (
@@ -44,6 +45,7 @@ class StoreTokens:
     access_expires_at: datetime
     refresh_expires_at: datetime | None
     rotate_at: datetime
+    drift: Drift = NO_DRIFT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,9 +131,10 @@ def decide(
     """
     match outcome:
         case Rotated(tokens=tokens):
-            return store_tokens(
+            stored = store_tokens(
                 tokens, facts=facts, keep=keep, issued_at=issued_at, consented_at=grant.consented_at, draw=draw
             )
+            return replace(stored, drift=drift(grant, tokens, facts))
         case Dead(cause=cause):
             return _strike(cause, grant=grant, facts=facts, now=now, draw=draw)
         case Throttled(cause=cause):

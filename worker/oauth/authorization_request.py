@@ -4,37 +4,57 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit, urlunsplit
 
+from worker.domain.errors import ConfigurationError
 from worker.domain.secret import Secret
 from worker.oauth.client import Client
+from worker.oauth.provider_values import Parameter
+from worker.oauth.request_values import filled_parameters, filled_url, request_values
+from worker.oauth.token_request import written
 
 
 def authorization_url(client: Client, state: Secret, code_verifier: Secret | None) -> Secret:
     """Build the URL of the authorization request; it holds the state, and so is a secret itself.
 
-    Spaces are written as `%20` and never as `+`, which some servers take for a plus (Askara's guide asks for `%20`).
+    Spaces are written as `%20` unless the provider's facts say otherwise: some servers take a `+` for a plus (Askara's
+    guide asks for `%20`).
 
     Args:
         client: whose registration is used.
         state: the random value that the callback must bring back (RFC 6749 section 10.12).
         code_verifier: the PKCE secret whose S256 challenge is sent, where the provider takes one (RFC 7636).
 
+    Raises:
+        ConfigurationError: when the provider has no such endpoint, or nothing fills in one of its placeholders.
+
     """
-    provider = client.provider
-    parameters = {
+    provider, step = client.provider, client.provider.authorize
+    if provider.authorization_endpoint is None:
+        message = f"provider {provider.name!r} has no authorization_endpoint: its grants can only be adopted"
+        raise ConfigurationError(message)
+    values = request_values(client, {})
+    parameters: dict[str, Parameter] = {
         "response_type": "code",
         "client_id": client.client_id,
         "redirect_uri": client.redirect_uri,
     }
     if client.scopes:
-        parameters["scope"] = provider.scope_separator.join(client.scopes)
-    parameters |= provider.authorize_params
-    parameters["state"] = state.reveal()
+        parameters["scope"] = values["scope"]
+    kept = {step.rename.get(name, name): value for name, value in parameters.items() if name not in step.omit}
+    wanted = {name: value for name, value in step.params.items() if name not in step.omit}
+    kept |= filled_parameters(wanted, values, "authorize.params")
+    ours = {"state": state.reveal()}
     if code_verifier is not None:
-        parameters |= {"code_challenge": s256(code_verifier), "code_challenge_method": "S256"}
-    parts = urlsplit(provider.authorization_endpoint)
-    query = urlencode([*parse_qsl(parts.query, keep_blank_values=True), *parameters.items()], quote_via=quote)
+        ours |= {"code_challenge": s256(code_verifier), "code_challenge_method": "S256"}
+    # Last, so that nothing configured takes the place of what protects the owner.
+    kept |= {step.rename.get(name, name): value for name, value in ours.items()}
+    endpoint = filled_url(provider.authorization_endpoint, values, "authorization_endpoint")
+    parts = urlsplit(endpoint)
+    query = urlencode(
+        [*parse_qsl(parts.query, keep_blank_values=True), *((name, written(value)) for name, value in kept.items())],
+        quote_via=quote if step.space_encoding == "%20" else quote_plus,
+    )
     return Secret(urlunsplit((parts.scheme, parts.netloc, parts.path, query, "")))
 
 

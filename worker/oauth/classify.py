@@ -1,8 +1,12 @@
-"""From an answer to an outcome: by status and code, never by message; an unknown error is never dead."""
+"""From an answer to an outcome: by the provider's own rules, then by status and code; an unknown error is never dead.
+
+A message is looked at only where a rule of the provider's facts says so.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from worker.domain.facts import TokenFacts
 from worker.domain.outcome import (
@@ -17,14 +21,19 @@ from worker.domain.outcome import (
     Unavailable,
 )
 from worker.domain.secret import Secret
+from worker.oauth.error_rules import matched_value, matching_rule
+from worker.oauth.provider_errors import ErrorOutcome, ErrorRule
+from worker.oauth.reading import RFC_6749, Reading
 from worker.oauth.token_answer import (
     HttpAnswer,
+    as_code,
+    read_date,
     read_error_code,
     read_object,
     read_retry_after,
-    read_tokens,
     without_secrets,
 )
+from worker.oauth.token_reading import is_success, read_tokens
 
 #: RFC 6749 section 5.2: codes that blame our registration or our request, never the grant.
 _OURS: Final = {
@@ -45,31 +54,62 @@ _TOO_MANY_REQUESTS: Final = 429  # RFC 6585 section 4
 _ENDPOINT_STATUSES: Final = frozenset({404, 405, 410, 415})
 
 
-def classify(answer: HttpAnswer, *, facts: TokenFacts, secrets: tuple[Secret, ...]) -> Outcome:
+def classify(
+    answer: HttpAnswer, *, facts: TokenFacts, secrets: tuple[Secret, ...], reading: Reading = RFC_6749
+) -> Outcome:
     """Say what a token endpoint's answer means for the grant.
 
-    The body is read before the status, for some servers answer 200 with an error in it. Only 429 speaks for itself:
-    whatever code comes with it, a request that was turned away for its number says nothing about the grant.
+    The body is read before the status, for some servers answer 200 with an error in it. The provider's own sign of a
+    success comes first, then its tokens, then its own rules for errors, then what RFC 6749 and its kin say. Only 429
+    speaks for itself: whatever code comes with it, a request that was turned away for its number says nothing about
+    the grant.
 
     Args:
         answer: status, headers and body as read.
         facts: whether a token survives a server error at this provider.
         secrets: what the request held; nothing of it may come back as an error code.
+        reading: where this provider keeps what, and its rules.
 
     """
     fields = read_object(answer)
     success = 200 <= answer.status < 300  # noqa: PLR2004 -- the class of statuses, RFC 9110 section 15.3
-    if fields is None:
-        return _unreadable(answer) if success else _by_status(answer, facts, code=None)
-    if success and (tokens := read_tokens(fields, secrets)) is not None:
+    now = read_date(answer.headers)
+    tokens = read_tokens(fields, secrets, reading, now) if success and fields is not None else None
+    denied = success and fields is not None and not is_success(fields, reading.answer.success)
+    if tokens is not None and not denied:
         return Rotated(tokens=tokens)  # whatever else the answer says, a token that arrived is stored
-    code = read_error_code(fields)
+    rule = matching_rule(reading.errors, answer, fields)
+    if rule is not None:
+        return _by_rule(rule, answer, fields, secrets)
+    code = read_error_code(fields) if fields is not None else None
     by_code = _by_code(answer, code, facts)
     if by_code is not None:
         return by_code
-    if success and code is None:
+    if tokens is not None:
+        return Rotated(tokens=tokens)  # no success by its sign, but no error either: what arrived counts
+    if success and code is None and not denied:
         return _unreadable(answer)
-    return _by_status(answer, facts, code if code in _KNOWN_CODES else without_secrets(code, fields, secrets))
+    shown = code if fields is None or code in _KNOWN_CODES else without_secrets(code, fields, secrets)
+    return _by_status(answer, facts, shown)
+
+
+def _by_rule(
+    rule: ErrorRule, answer: HttpAnswer, fields: Mapping[str, Any] | None, secrets: tuple[Secret, ...]
+) -> Outcome:
+    value = matched_value(rule, fields) or (read_error_code(fields) if fields is not None else None)
+    code = without_secrets(as_code(value), fields or {}, secrets)
+    cause = Cause(reason=rule.why, status=answer.status, code=code)
+    match rule.outcome:
+        case ErrorOutcome.DEAD:
+            return Dead(cause=cause)
+        case ErrorOutcome.MISCONFIGURED:
+            return Misconfigured(cause=cause)
+        case ErrorOutcome.THROTTLED:
+            return Throttled(cause=cause, retry_after=read_retry_after(answer.headers) or rule.retry_after)
+        case ErrorOutcome.UNAVAILABLE:
+            return Unavailable(cause=cause, sent=True)
+        case ErrorOutcome.IN_DOUBT:
+            return InDoubt(cause=cause)
 
 
 def _unreadable(answer: HttpAnswer) -> InDoubt:

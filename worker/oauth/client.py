@@ -2,50 +2,56 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import Annotated, Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from worker.domain.allowance import ClientLimits
 from worker.domain.facts import Keep
 from worker.domain.secret import Secret
-from worker.oauth.provider import Endpoint, Provider
+from worker.oauth.provider import Provider
+from worker.oauth.provider_values import STRICT, Endpoint, Rate
 
+#: JWS algorithms that sign a client assertion, RFC 7518 section 3.1 and RFC 8037; the key's own is the default.
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 #: Half of one worker's window, so that one slow provider leaves room for the others.
 DEFAULT_MAX_IN_FLIGHT: Final = 100
-_RATE: Final = re.compile(r"\s*(\d{1,6}(?:\.\d{1,3})?)\s*/\s*(s|m|h)\s*")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
 
 
-def _rate(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    match = _RATE.fullmatch(value)
-    if match is None or float(match[1]) == 0:
-        message = f"{value!r} is not a rate; write a number and a unit, such as 10/s or 600/m"
-        raise ValueError(message)
-    return float(match[1]) / _SECONDS[match[2]]
-
-
-def _one_or_many(value: object) -> object:
+def _references(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
 class ClientEntry(BaseModel):
     """`[clients.NAME]` as written: secrets are references (`env:NAME`, `file:/path`), never values."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = STRICT
 
     provider: str
     client_id: Annotated[str, Field(min_length=1)]
-    client_secret: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = ()
+    client_secret: Annotated[tuple[str, ...], BeforeValidator(_references)] = ()
     redirect_uri: Endpoint | None = None
     scopes: tuple[str, ...] = ()
     keep: Keep = Keep.ACCESS
-    rate: Annotated[float | None, BeforeValidator(_rate), Field(gt=0, allow_inf_nan=False)] = None
+    placeholders: dict[str, str] = {}  #: what this client fills into the provider's `{placeholders}`
+    private_key: str | None = None  #: PEM; signs client assertions, or goes with the certificate
+    key_id: str | None = None  #: `kid` of the private key, as the provider knows it
+    signing_algorithm: Algorithm | None = None
+    certificate: str | None = None  #: PEM; for mutual TLS, and named in client assertions by its SHA-256
+    rate: Rate | None = None
     max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = DEFAULT_MAX_IN_FLIGHT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientKey:
+    """What a client proves itself with instead of a secret that is sent: RFC 7523, RFC 8705."""
+
+    private_key: Secret  #: PEM
+    certificate: str | None = None  #: PEM, with what it was issued by behind it
+    key_id: str | None = None
+    algorithm: Algorithm | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,4 +65,6 @@ class Client:
     redirect_uri: str
     scopes: tuple[str, ...]
     keep: Keep
+    placeholders: Mapping[str, str] = field(default_factory=dict)  #: the operator's, checked
+    key: ClientKey | None = None
     limits: ClientLimits

@@ -6,7 +6,11 @@ use; aiohttp's costs half a millisecond (measured in `make bench`).
 
 from __future__ import annotations
 
+import logging
+import socket
 import ssl
+import tempfile
+from collections.abc import Callable
 from contextvars import ContextVar
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import SimpleNamespace
@@ -14,14 +18,22 @@ from typing import Any, Final
 
 import aiohttp
 import httpx
+from aiohttp import AddrInfoType
 from aiohttp.connector import Connection
 from httpx_aiohttp import AiohttpTransport
+
+from worker.oauth.addresses import is_public
+from worker.oauth.client import ClientKey
+from worker.oauth.provider_values import is_loopback
+from worker.oauth.route import Addresses, Route
 
 #: Many servers close an idle connection after 5 s. A request sent into a connection that is just being closed is in
 #: doubt, so an idle connection is let go well before.
 KEEPALIVE_SECONDS: Final = 2.0
 #: Addresses are looked up again after this, so that a provider's failover is followed within a minute.
 DNS_CACHE_SECONDS: Final = 30
+#: The request extension under which a request's `Route` goes to the transport.
+ROUTE: Final = "route"
 
 
 class Departure:
@@ -61,35 +73,107 @@ class _Response(aiohttp.ClientResponse):
         return started
 
 
+class PrivateAddressError(OSError):
+    """A name led to an address that requests must not go to."""
+
+    def __init__(self) -> None:
+        # Always the same words: of several failures, only those that say the same are told as what they are.
+        super().__init__("the address is not public")
+
+
+def _socket_factory(addresses: Addresses) -> Callable[[AddrInfoType], socket.socket]:
+    """Return what makes the socket of each connection, and looks at the very address that it will go to."""
+
+    def make(info: AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, address = info
+        host = str(address[0])
+        loopback = addresses is Addresses.LOOPBACK_TOO and is_loopback(host)
+        if addresses is not Addresses.ANY and not loopback and not is_public(host):
+            raise PrivateAddressError
+        return socket.socket(family=family, type=kind, proto=protocol)
+
+    return make
+
+
+class _Routed(httpx.AsyncBaseTransport):
+    """One pool of connections for each route, made when it is first taken."""
+
+    def __init__(self, tls: ssl.SSLContext) -> None:
+        self._tls = tls
+        self._pools: dict[Route, AiohttpTransport] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        taken = request.extensions.get(ROUTE, Route())
+        pool = self._pools.get(taken)
+        if pool is None:
+            pool = self._pools[taken] = self._pool(taken)
+        return await pool.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        for pool in self._pools.values():
+            await pool.aclose()
+
+    def _pool(self, taken: Route) -> AiohttpTransport:
+        tls = self._tls if taken.key is None else with_certificate(self._tls, taken.key)
+
+        def session() -> aiohttp.ClientSession:
+            return aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=0,
+                    ssl=tls,
+                    keepalive_timeout=KEEPALIVE_SECONDS,
+                    ttl_dns_cache=DNS_CACHE_SECONDS,
+                    socket_factory=_socket_factory(taken.addresses),
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                response_class=_Response,
+                trace_configs=[_departure_trace()],
+            )
+
+        return AiohttpTransport(verify=tls, client=session)
+
+
+def with_certificate(trust: ssl.SSLContext, key: ClientKey) -> ssl.SSLContext:
+    """Return TLS settings that trust the same authorities and show a client's certificate (RFC 8705 section 2).
+
+    Raises:
+        ssl.SSLError: when certificate and key do not go together; `check_key` finds that at the start.
+
+    """
+    context = ssl.create_default_context()
+    authorities = b"".join(trust.get_ca_certs(binary_form=True))
+    if authorities:
+        context.load_verify_locations(cadata=authorities)
+    # Python reads certificates from files only. This one is ours alone and gone in a moment.
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(f"{key.certificate}\n{key.private_key.reveal()}\n".encode())
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context
+
+
 def create_http_client(*, user_agent: str, tls: ssl.SSLContext | None = None) -> httpx.AsyncClient:
-    """Create the client that all token endpoint requests of this process go through.
+    """Create the client that all requests to providers' endpoints go through.
 
     It follows no redirect, keeps no cookie, uses no proxy from the environment, and sets no limit of its own on
-    connections: the drain's window and the client's `max_in_flight` are the limits. The kind of an exception does not
-    tell whether a request was sent, for the transport maps a dropped connection to a connect timeout; `departure` does.
+    connections: the drain's window and the client's `max_in_flight` are the limits. It connects to public addresses
+    only, but for what a request's route allows. The kind of an exception does not tell whether a request was sent, for
+    the transport maps a dropped connection to a connect timeout; `departure` does.
 
     Args:
         user_agent: who we say we are.
         tls: verification settings; the system's certificate store when absent.
 
     """
-    verify = tls or httpx.create_ssl_context()
-
-    def session() -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0, ssl=verify, keepalive_timeout=KEEPALIVE_SECONDS, ttl_dns_cache=DNS_CACHE_SECONDS
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            response_class=_Response,
-            trace_configs=[_departure_trace()],
-        )
-
     return httpx.AsyncClient(
-        transport=AiohttpTransport(verify=verify, client=session),
+        transport=_Routed(tls or httpx.create_ssl_context()),
         # Both libraries keep cookies of their own; one owner's session must not go along with another's request.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         headers={"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "identity"},
         follow_redirects=False,
         trust_env=False,
     )
+
+
+# httpx tells the whole address of each request at INFO, and where parameters go into the query it holds secrets.
+logging.getLogger("httpx").addFilter(lambda _record: False)

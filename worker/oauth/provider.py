@@ -1,41 +1,52 @@
 """A provider's facts, as configuration writes them and validation holds them.
 
-A fact that is not set is unknown; nothing here guesses one.
+A fact that is not set is unknown; nothing here guesses one. What differs from RFC 6749 stands in sub-tables, so that a
+provider that keeps to it needs its two endpoints and no more.
 """
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
 from enum import StrEnum
-from typing import Annotated, Final, Literal
-from urllib.parse import SplitResult, urlsplit
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from worker.domain.duration import parse_duration, write_duration
-from worker.domain.facts import DEFAULT_STRIKE_INTERVAL, DEFAULT_STRIKES, OldToken, Rotation, TokenFacts
+from worker.domain.facts import DEFAULT_STRIKE_INTERVAL, DEFAULT_STRIKES, Anchor, OldToken, Rotation, TokenFacts
+from worker.oauth.addresses import is_private_literal
+from worker.oauth.placeholders import Placeholder, Source, Template, fill, fits, names_in, undeclared
+from worker.oauth.provider_answers import Answer
+from worker.oauth.provider_errors import ErrorOutcome, ErrorRule
+from worker.oauth.provider_steps import AuthorizeStep, ClientAuth, Redirect, RequestEncoding, TokenStep, ToolStep
+from worker.oauth.provider_values import (
+    STRICT,
+    Duration,
+    EndpointTemplate,
+    Headers,
+    Parameters,
+    Rate,
+    RequestTime,
+    is_loopback,
+    one_or_many,
+)
 
-#: Beyond this a duration is a slip of the pen, and added to an instant it may leave the calendar.
-LONGEST_DURATION: Final = timedelta(days=3650)
-#: Beyond this a token endpoint is not slow but gone, and a lease would have to outlive it.
-LONGEST_REQUEST: Final = timedelta(minutes=2)
+#: What a parameter may name in braces beside the provider's own placeholders.
+REQUEST_VALUES: Final = frozenset({"scope", "redirect_uri", "access_token", "refresh_token", "client_id", "code"})
+#: What an address may name: RFC 7009's stand-ins put the token there.
+_TOOL_VALUES: Final = frozenset({"refresh_token", "access_token"})
+#: The endpoints that we call ourselves; the browser calls the authorization endpoint.
+_CALLED: Final = ("token_endpoint", "revocation_endpoint", "introspection_endpoint")
+_STEPS: Final = ("code", "upgrade", "refresh")
 
 
-class ClientAuth(StrEnum):
-    """Client authentication at the token endpoint: IANA's values (RFC 6749 section 2.3, RFC 8414 section 2)."""
+class Style(StrEnum):
+    """How a provider's access tokens are kept fresh."""
 
-    CLIENT_SECRET_BASIC = "client_secret_basic"  # noqa: S105 -- the registered name of a method
-    CLIENT_SECRET_POST = "client_secret_post"  # noqa: S105 -- the registered name of a method
-    NONE = "none"
-
-
-class RequestEncoding(StrEnum):
-    """How the token endpoint wants its parameters."""
-
-    FORM = "form"
-    JSON = "json"
+    REFRESH_TOKEN = "refresh_token"  # noqa: S105 -- a word of RFC 6749, not a password
+    TOKEN_EXCHANGE = "token_exchange"  # noqa: S105 -- a word of ours: the access token itself is presented (Meta)
+    NO_REFRESH = "no_refresh"  #: it does not end, and there is nothing to refresh
 
 
 class Revocation(StrEnum):
@@ -53,94 +64,78 @@ class Pkce(StrEnum):
     OFF = "off"
 
 
-def is_loopback(host: str | None) -> bool:
-    """Tell whether a URL's host is this machine: `localhost`, 127.0.0.0/8 or ::1."""
-    if host is None:
-        return False
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+class Limits(BaseModel):
+    """`[providers.NAME.limits]`: how much the provider takes."""
 
+    model_config = STRICT
 
-def split_url(url: str) -> SplitResult | None:
-    """Split an http(s) URL, or return None where it is not one that a request could be sent to.
-
-    What the standard library would raise is kept back: its messages repeat parts of the URL, passwords included.
-    """
-    if not url.isprintable() or " " in url:
-        return None
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # is only looked at when it is asked for
-    except ValueError:
-        return None
-    return parts if parts.scheme in {"https", "http"} and parts.hostname else None
-
-
-def _endpoint(url: str) -> str:
-    parts = split_url(url)
-    if parts is None:
-        message = "is not an http(s) URL"
-        raise ValueError(message)
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        message = "must be https:// (http:// is accepted on loopback only, for it would send secrets in the clear)"
-        raise ValueError(message)
-    if parts.username or parts.password or parts.fragment:
-        message = "must not carry a user name, a password or a fragment"
-        raise ValueError(message)
-    return url
-
-
-def _duration(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
-
-
-def _at_most(longest: timedelta) -> Callable[[timedelta], timedelta]:
-    def check(duration: timedelta) -> timedelta:
-        if not timedelta(0) < duration <= longest:
-            message = f"must be longer than 0s and at most {write_duration(longest)}"
-            raise ValueError(message)
-        return duration
-
-    return check
-
-
-Endpoint = Annotated[str, AfterValidator(_endpoint)]
-Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_at_most(LONGEST_DURATION))]
-RequestTime = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_at_most(LONGEST_REQUEST))]
+    refreshes_per_client: Rate | None = None  #: taken as `rate` by clients that set none
+    refreshes_per_grant: Rate | None = None  #: a grant is not due again before this allows it
+    live_refresh_tokens: Annotated[int | None, Field(ge=1)] = (
+        None  #: per owner and client; the oldest ends without a word
+    )
 
 
 class Provider(BaseModel):
     """An authorization server and its facts."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=False)
+    model_config = STRICT
 
     name: str
     display_name: str | None = None
-    authorization_endpoint: Endpoint
-    token_endpoint: Endpoint
-    revocation_endpoint: Endpoint | None = None
+    authorization_endpoint: EndpointTemplate | None = None
+    token_endpoint: EndpointTemplate | None = None
+    revocation_endpoint: EndpointTemplate | None = None
     revocation: Revocation | None = None
-    introspection_endpoint: Endpoint | None = None  #: set it only where refresh tokens are introspected (RFC 7662)
-    issuer: str | None = None
+    introspection_endpoint: EndpointTemplate | None = None  #: only where refresh tokens are introspected (RFC 7662)
+    issuer: EndpointTemplate | None = None
+    placeholders: dict[str, Placeholder] = {}
+    style: Style = Style.REFRESH_TOKEN
     token_request_encoding: RequestEncoding = RequestEncoding.FORM
     client_auth: ClientAuth = ClientAuth.CLIENT_SECRET_BASIC
+    client_id_in_body: bool | None = None  #: as the method of client authentication has it if unset
+    assertion_audience: EndpointTemplate | None = None  #: `aud` of a client assertion; the token endpoint if unset
+    headers: Headers = {}  #: go along with every request of ours
     scope_separator: Literal[" ", ","] = " "
     pkce: Pkce | None = None
-    authorize_params: dict[str, str] = {}
+    authorize_params: dict[str, str] = {}  #: the short way to write `authorize.params`
+    authorize: AuthorizeStep = AuthorizeStep()
+    redirect: Redirect = Redirect()
+    code: TokenStep = TokenStep()
+    upgrade: TokenStep | None = None  #: a second exchange, of the short-lived token that a code brings (Instagram)
+    refresh: TokenStep = TokenStep()
+    revoke: ToolStep = ToolStep()
+    introspect: ToolStep = ToolStep()
+    answer: Answer = Answer()
+    errors: tuple[ErrorRule, ...] = ()
     rotation: Rotation | None = None
     old_token: OldToken | None = None
     reuse_grace: Duration | None = None
+    reuse_revokes_family: bool | None = None
     access_lifetime: Duration | None = None
     refresh_lifetime: Duration | None = None
+    refresh_lifetime_anchor: Anchor | None = None  #: `consent` if a lifetime is set and this is not
     refresh_idle_timeout: Duration | None = None
+    earliest_margin: Duration | None = None
+    latest_margin: Duration | None = None
+    limits: Limits = Limits()
     strikes: Annotated[int, Field(ge=1, le=10)] = DEFAULT_STRIKES
     strike_interval: Duration = DEFAULT_STRIKE_INTERVAL
     request_timeout: RequestTime = timedelta(seconds=20)
+    allow_private_addresses: bool = False
+    unknown: tuple[Literal["authorization_endpoint", "token_endpoint"], ...] = ()  #: nobody has established it
+    inferred: tuple[str, ...] = ()  #: keys that rest on a guess of somebody else's, not on a word of the provider
+    checked: date | None = None  #: when the facts were last compared with their sources
     sources: tuple[str, ...] = ()  #: where the facts come from, and when they were checked
+    notes: Annotated[tuple[str, ...], BeforeValidator(one_or_many)] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_way_is_the_long_way(cls, table: Any) -> Any:  # noqa: ANN401 -- whatever the configuration holds
+        short, step = (table.get("authorize_params"), table.get("authorize", {})) if isinstance(table, dict) else (0, 0)
+        if not isinstance(short, dict) or not isinstance(step, dict) or not isinstance(step.get("params", {}), dict):
+            return table  # validation says what is wrong
+        return {**table, "authorize": {**step, "params": {**short, **step.get("params", {})}}}
 
     @model_validator(mode="after")
     def _grace_has_a_length(self) -> Provider:
@@ -152,22 +147,144 @@ class Provider(BaseModel):
             raise ValueError(message)
         return self
 
+    @model_validator(mode="after")
+    def _has_endpoints(self) -> Provider:
+        found = {
+            "authorization_endpoint": self.authorization_endpoint,
+            "token_endpoint": self.token_endpoint or self.refresh.endpoint,
+        }
+        for key, endpoint in found.items():
+            if endpoint is None and key not in self.unknown and self.issuer is None:
+                message = f"{key} is missing"
+                raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _margins_leave_a_window(self) -> Provider:
+        if self.earliest_margin and self.latest_margin and self.latest_margin >= self.earliest_margin:
+            message = "latest_margin must be shorter than earliest_margin: both count back from the access token's end"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _placeholders_are_declared(self) -> Provider:
+        problem = undeclared(self._templates(), self.placeholders, REQUEST_VALUES)
+        if problem is not None:
+            raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _private_addresses_are_allowed(self) -> Provider:
+        for key, endpoint in self._endpoints():
+            host = urlsplit(endpoint).hostname
+            private = is_private_literal(host) and not is_loopback(host)
+            if private and key != "authorization_endpoint" and not self.allow_private_addresses:
+                message = f"{key}: {host} is a private address; where it is meant, set allow_private_addresses = true"
+                raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _inferred_keys_exist(self) -> Provider:
+        for key in self.inferred:
+            if key.partition(".")[0] not in type(self).model_fields:
+                message = f"inferred: there is no key {key!r}"
+                raise ValueError(message)
+        return self
+
+    def _endpoints(self) -> Iterator[tuple[str, str]]:
+        """Yield the key and value of each address that is set."""
+        for key in ("authorization_endpoint", *_CALLED, "issuer", "assertion_audience"):
+            if (endpoint := getattr(self, key)) is not None:
+                yield key, endpoint
+        for step in _STEPS:
+            settings: TokenStep | None = getattr(self, step)
+            if settings is not None and settings.endpoint is not None:
+                yield f"{step}.endpoint", settings.endpoint
+
+    def _templates(self) -> Iterator[Template]:
+        """Yield each text that may hold placeholders."""
+        for key, endpoint in self._endpoints():
+            known = _TOOL_VALUES if key == "revocation_endpoint" else frozenset[str]()
+            yield Template(key=key, text=endpoint, known=known, is_address=True)
+        for step in (None, "authorize", *_STEPS, "revoke", "introspect"):
+            settings = self if step is None else getattr(self, step)
+            for kind in ("headers", "params"):
+                texts: Parameters = getattr(settings, kind, {})
+                for name, text in texts.items():
+                    key = f"{kind}.{name}" if step is None else f"{step}.{kind}.{name}"
+                    yield Template(key=key, text=str(text), known=REQUEST_VALUES)
+
+    def filled(self, values: Mapping[str, str]) -> Provider:
+        """Return this provider with placeholders of its addresses filled in; those without a value stay."""
+        if not values:
+            return self
+        filled: dict[str, object] = {}
+        for key, endpoint in self._endpoints():
+            step, _, _ = key.partition(".")
+            if step in _STEPS:
+                filled[step] = getattr(self, step).model_copy(update={"endpoint": fill(endpoint, values)})
+            else:
+                filled[key] = fill(endpoint, values)
+        return self.model_copy(update=filled)
+
+    def misfit(self, values: Mapping[str, str]) -> str | None:
+        """Return the name of the first value that does not fit into an address, or None where all do."""
+        for key, endpoint in self._endpoints():
+            for name in names_in([endpoint]):
+                if name in values and not fits(endpoint, name, values[name]):
+                    return f"{name}, which stands in {key}"
+        return None
+
     @property
     def facts(self) -> TokenFacts:
         """Return what decisions need of these facts."""
+        per_grant = self.limits.refreshes_per_grant
+        idle, lifetime = self.refresh_idle_timeout, self.refresh_lifetime
+        if self.refresh_lifetime_anchor is Anchor.ISSUE and lifetime is not None:
+            # Each new refresh token has its own lifetime, so the grant ends only where none is used for so long.
+            idle, lifetime = min(filter(None, (idle, lifetime))), None
         return TokenFacts(
             rotation=self.rotation,
             old_token=self.old_token,
             reuse_grace=self.reuse_grace,
+            reuse_revokes_family=self.reuse_revokes_family,
+            is_refreshed=self.style is not Style.NO_REFRESH,
             is_introspected=self.introspection_endpoint is not None,
             access_lifetime=self.access_lifetime,
-            refresh_lifetime=self.refresh_lifetime,
-            refresh_idle_timeout=self.refresh_idle_timeout,
+            refresh_lifetime=lifetime,
+            refresh_anchor=self.refresh_lifetime_anchor or (Anchor.CONSENT if lifetime else None),
+            refresh_idle_timeout=idle,
+            earliest_margin=self.earliest_margin,
+            latest_margin=self.latest_margin,
+            refresh_interval=timedelta(seconds=1 / per_grant) if per_grant else None,
             strikes=self.strikes,
             strike_interval=self.strike_interval,
         )
 
     @property
+    def presents_access_token(self) -> bool:
+        """Whether the access token itself is presented, and so stands where other providers have a refresh token."""
+        return self.style is Style.TOKEN_EXCHANGE
+
+    @property
     def sends_pkce(self) -> bool:
         """Whether an authorization request carries a PKCE challenge."""
         return self.pkce in {Pkce.REQUIRED, Pkce.SUPPORTED}
+
+    @property
+    def client_secret_codes(self) -> frozenset[str]:
+        """The error codes that blame the client secret alone, so that the next secret may be tried."""
+        own = (
+            rule.value
+            for rule in self.errors
+            if rule.outcome is ErrorOutcome.MISCONFIGURED and rule.why.value == "invalid_client"
+        )
+        return frozenset({"invalid_client", *(str(value) for values in own for value in values)})
+
+    @property
+    def captured_names(self) -> frozenset[str]:
+        """The names of all that is kept of redirects and answers."""
+        declared = (
+            name for name, placeholder in self.placeholders.items() if placeholder.source is not Source.OPERATOR
+        )
+        return frozenset({*declared, *self.redirect.capture, *self.answer.capture})

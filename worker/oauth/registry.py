@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import Any
 
 from worker.domain.allowance import ClientLimits
 from worker.domain.errors import ConfigurationError
-from worker.domain.secret import Secret
-from worker.oauth.client import Client, ClientEntry
-from worker.oauth.provider import ClientAuth, Provider
-
-#: A secret file is read up to here; a longer one is a wrong path.
-_SECRET_FILE_LIMIT: Final = 64 * 1024
+from worker.oauth.client import Client, ClientEntry, ClientKey
+from worker.oauth.client_assertion import check_key
+from worker.oauth.placeholders import Source
+from worker.oauth.provider import Provider
+from worker.oauth.references import resolve
+from worker.oauth.validation import nearest, validated
 
 Table = Mapping[str, Any]
-Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +35,7 @@ class Registry:
         try:
             return self.clients[name]
         except KeyError:
-            message = f"client {name!r} is not configured{_nearest(name, self.clients)}"
+            message = f"client {name!r} is not configured{nearest(name, self.clients)}"
             raise ConfigurationError(message) from None
 
 
@@ -72,48 +67,20 @@ def _provider(name: str, facts: object, overrides: object) -> Provider:
     if not isinstance(facts, dict) or not isinstance(overrides, dict):
         message = f"[{where}] must be a table"
         raise ConfigurationError(message)
-    merged = {**facts, **overrides}
+    merged = _merged(facts, overrides)
     if "name" in merged:
         message = f"[{where}] unknown key 'name': a provider's name is that of its table"
         raise ConfigurationError(message)
     return validated(Provider, where, {**merged, "name": name})
 
 
-def validated(model: type[Model], where: str, table: object) -> Model:
-    """Validate one table of the configuration.
-
-    Raises:
-        ConfigurationError: one line with the table's name and every key that is wrong.
-
-    """
-    if not isinstance(table, dict):
-        message = f"[{where}] must be a table"
-        raise ConfigurationError(message)
-    try:
-        return model.model_validate(table)
-    except ValidationError as error:
-        raise ConfigurationError(f"[{where}] {_complaints(error, model)}") from None
-
-
-def _complaints(error: ValidationError, model: type[BaseModel]) -> str:
-    lines = []
-    for found in error.errors(include_input=False, include_url=False, include_context=False):
-        key = ".".join(str(part) for part in found["loc"])
-        if found["type"] == "extra_forbidden":
-            lines.append(f"unknown key {key!r}{_nearest(key, model.model_fields)}")
-        elif found["type"] == "missing":
-            lines.append(f"{key} is missing")
-        else:
-            text = found["msg"].removeprefix("Value error, ")
-            lines.append(f"{key}: {text}" if key else text)
-    return "; ".join(lines)
-
-
-def _nearest(name: str, known: Mapping[str, object]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f" (did you mean {close[0]!r}?)"
-    return f" (known: {', '.join(sorted(known))})" if known else ""
+def _merged(facts: Table, overrides: Table) -> dict[str, Any]:
+    """Put overrides over facts, key by key in every table; a list is replaced as a whole."""
+    merged = dict(facts)
+    for key, value in overrides.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def _client(
@@ -123,61 +90,94 @@ def _client(
     entry = validated(ClientEntry, where, table)
     provider = providers.get(entry.provider)
     if provider is None:
-        message = f"[{where}] provider {entry.provider!r} is unknown{_nearest(entry.provider, providers)}"
+        message = f"[{where}] provider {entry.provider!r} is unknown{nearest(entry.provider, providers)}"
         raise ConfigurationError(message)
-    if provider.client_auth is not ClientAuth.NONE and not entry.client_secret:
+    if provider.token_endpoint is None and provider.refresh.endpoint is None:
         message = (
-            f"[{where}] client_secret is missing: provider {provider.name!r} authenticates with {provider.client_auth}"
+            f"[{where}] provider {provider.name!r} has no token_endpoint yet: `evergrant providers check "
+            f"{provider.name}` asks its issuer, and [providers.{provider.name}] is where it belongs"
         )
         raise ConfigurationError(message)
+    _check_credentials(entry, provider, where)
+    placeholders = _placeholders(entry, provider, where)
     return Client(
         name=name,
-        provider=provider,
+        provider=provider.filled(placeholders),
         client_id=entry.client_id,
-        client_secrets=tuple(_resolve(reference, where, environment) for reference in entry.client_secret),
+        client_secrets=tuple(
+            resolve(reference, f"[{where}] client_secret", environment) for reference in entry.client_secret
+        ),
         redirect_uri=entry.redirect_uri or f"{public_url.rstrip('/')}/oauth/callback",
         scopes=entry.scopes,
         keep=entry.keep,
-        limits=ClientLimits(rate_per_second=entry.rate, max_in_flight=entry.max_in_flight),
+        placeholders=placeholders,
+        key=_key(entry, where, environment),
+        limits=ClientLimits(
+            rate_per_second=entry.rate or provider.limits.refreshes_per_client, max_in_flight=entry.max_in_flight
+        ),
     )
 
 
-def _resolve(reference: str, where: str, environment: Mapping[str, str]) -> Secret:
-    kind, _, rest = reference.partition(":")
-    if kind == "env" and rest:
-        if not environment.get(rest):
-            message = f"[{where}] client_secret: environment variable {rest} is not set"
+def _check_credentials(entry: ClientEntry, provider: Provider, where: str) -> None:
+    needed = {step.client_auth or provider.client_auth for step in (provider.code, provider.refresh)}
+    missing = {
+        "client_secret": [auth for auth in needed if auth.needs_secret and not entry.client_secret],
+        "private_key": [auth for auth in needed if auth.needs_private_key and entry.private_key is None],
+        "certificate": [auth for auth in needed if auth.needs_certificate and entry.certificate is None],
+    }
+    for key, methods in missing.items():
+        if methods:
+            message = f"[{where}] {key} is missing: provider {provider.name!r} authenticates with {methods[0]}"
             raise ConfigurationError(message)
-        return _encodable(Secret(environment[rest]), f"[{where}] client_secret: environment variable {rest}")
-    if kind == "file" and rest:
-        return _read_secret(Path(rest), where)
-    message = f"[{where}] client_secret must be a reference, env:NAME or file:/path, not the secret itself"
-    raise ConfigurationError(message)
-
-
-def _read_secret(path: Path, where: str) -> Secret:
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(_SECRET_FILE_LIMIT + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        message = f"[{where}] client_secret: cannot read {path}: {reason}"
-        raise ConfigurationError(message) from None
-    if len(text) > _SECRET_FILE_LIMIT:
-        message = f"[{where}] client_secret: {path} is too long for a secret"
+    if entry.certificate is not None and entry.private_key is None:
+        message = f"[{where}] private_key is missing: a certificate is of no use without it"
         raise ConfigurationError(message)
-    if not text.strip():
-        message = f"[{where}] client_secret: {path} is empty"
+
+
+def _placeholders(entry: ClientEntry, provider: Provider, where: str) -> dict[str, str]:
+    """Return what the operator fills in, the provider's defaults where they are his to change."""
+    filled = {}
+    for name, value in entry.placeholders.items():
+        declared = provider.placeholders.get(name)
+        if declared is None:
+            message = f"[{where}] unknown placeholder {name!r}{nearest(name, provider.placeholders)}"
+            raise ConfigurationError(message)
+        accepted = declared.accepted(value)
+        if accepted is None:
+            expected = f" {declared.pattern.pattern}" if declared.pattern else " of letters, digits and . - _ ~ / :"
+            message = f"[{where}] placeholders.{name}: {value!r} is not of the form{expected}"
+            raise ConfigurationError(message)
+        filled[name] = accepted
+    for name, declared in provider.placeholders.items():
+        if name in filled or declared.source is not Source.OPERATOR:
+            continue
+        default = declared.accepted(declared.default) if declared.default is not None else None
+        if default is None:
+            told = f": {declared.description}" if declared.description else ""
+            message = f"[{where}] placeholders.{name} is missing{told}"
+            raise ConfigurationError(message)
+        filled[name] = default
+    misfit = provider.misfit(filled)
+    if misfit is not None:
+        message = f"[{where}] placeholders.{misfit}: the value holds a character that would change the address"
         raise ConfigurationError(message)
-    return Secret(text.strip())
+    return filled
 
 
-def _encodable(secret: Secret, what: str) -> Secret:
-    # Python reads an environment that is not UTF-8 as halves of surrogate pairs. Found later, at the first request, it
-    # would look like the fault of every grant.
-    try:
-        secret.reveal().encode()
-    except UnicodeEncodeError:
-        message = f"{what} is not UTF-8"
-        raise ConfigurationError(message) from None
-    return secret
+def _key(entry: ClientEntry, where: str, environment: Mapping[str, str]) -> ClientKey | None:
+    if entry.private_key is None:
+        return None
+    certificate = None
+    if entry.certificate is not None:
+        certificate = resolve(entry.certificate, f"[{where}] certificate", environment).reveal()
+    key = ClientKey(
+        private_key=resolve(entry.private_key, f"[{where}] private_key", environment),
+        certificate=certificate,
+        key_id=entry.key_id,
+        algorithm=entry.signing_algorithm,
+    )
+    problem = check_key(key)
+    if problem is not None:
+        message = f"[{where}] {problem}"
+        raise ConfigurationError(message)
+    return key

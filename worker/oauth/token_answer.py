@@ -1,29 +1,29 @@
-"""Reading a token endpoint's answer: tolerant in what it accepts, so that no token that arrived is lost.
-
-Only a missing access token makes an answer unusable. Every other oddity costs that one field and nothing else.
-"""
+"""An endpoint's answer as it arrived: its object, its error code, its headers. Tolerant in what is accepted."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
-from worker.domain.outcome import Tokens
 from worker.domain.secret import Secret
+from worker.oauth.answer_path import objects_in
+from worker.oauth.expiry import LONGEST_SECONDS
 
 #: What of an error code is kept: enough for `invalid_grant` and a number, too little to smuggle a token through.
 _CODE_FORM: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-#: A lifetime past this is a mistake in the answer, such as milliseconds or an epoch where seconds belong.
-_LONGEST_SECONDS: Final = 10 * 365 * 86400
 #: An integer with more digits is no number of seconds and no error code; reading one of thousands would raise.
 _MOST_DIGITS: Final = 20
 #: A code shorter than this tells nothing of a secret that contains it; a number such as 190 stands in many tokens.
 _TELLING_PART: Final = 6
+#: A form that is worth reading names one of these early; anything else is text or a page.
+_FORM_START: Final = re.compile(r"\s*(?:[A-Za-z_]{1,40}=[^&<>\s]*&){0,20}(?:access_token|error)=[^<>\s]+\s*\Z")
+_MOST_FORM_FIELDS: Final = 100
 #: The members of an answer that hold secrets; their values may not come back under another name.
 _TOKEN_NAMES: Final = ("access_token", "refresh_token", "id_token")
 
@@ -44,7 +44,8 @@ class HttpAnswer:
 def read_object(answer: HttpAnswer) -> dict[str, Any] | None:
     """Return the answer's JSON object whatever its content type says, or None where there is none.
 
-    A byte that is not UTF-8, a raw control character or a number beyond all bounds costs the member it stands in.
+    A form in its place is read as well: some servers send one, and a token in it is a token. A byte that is
+    not UTF-8, a raw control character or a number beyond all bounds costs the member it stands in.
     """
     if answer.cut:
         return None
@@ -52,28 +53,17 @@ def read_object(answer: HttpAnswer) -> dict[str, Any] | None:
     try:
         parsed = json.loads(text, strict=False, parse_constant=lambda _name: None, parse_int=_integer)
     except (ValueError, RecursionError):
-        return None
+        return _read_form(text)
     return parsed if isinstance(parsed, dict) else None
 
 
-def read_tokens(fields: Mapping[str, Any], secrets: tuple[Secret, ...]) -> Tokens | None:
-    """Return the tokens in a successful answer (RFC 6749 section 5.1), or None where it has no access token.
-
-    Args:
-        fields: the answer's JSON object.
-        secrets: what the request held; a scope that repeats one is left out.
-
-    """
-    access_token = _token(fields.get("access_token"))
-    if access_token is None:
+def _read_form(text: str) -> dict[str, Any] | None:
+    if not _FORM_START.match(text):
         return None
-    return Tokens(
-        access_token=access_token,
-        refresh_token=_token(fields.get("refresh_token")),
-        access_lifetime=_lifetime(fields.get("expires_in")),
-        refresh_lifetime=_lifetime(fields.get("refresh_token_expires_in", fields.get("refresh_expires_in"))),
-        scopes=_scopes(fields.get("scope"), _values(fields, secrets)),
-    )
+    try:
+        return dict(parse_qsl(text.strip(), errors="replace", max_num_fields=_MOST_FORM_FIELDS))
+    except ValueError:
+        return None
 
 
 def read_error_code(fields: Mapping[str, Any]) -> str | None:
@@ -86,6 +76,11 @@ def read_error_code(fields: Mapping[str, Any]) -> str | None:
         found = found.get("code", found.get("type"))
     if isinstance(found, int) and not isinstance(found, bool):
         found = str(found)
+    return as_code(found)
+
+
+def as_code(found: object) -> str | None:
+    """Return a text that has the form of a code, or None."""
     return found if isinstance(found, str) and _CODE_FORM.fullmatch(found) else None
 
 
@@ -103,7 +98,7 @@ def without_secrets(code: str | None, fields: Mapping[str, Any], secrets: tuple[
     if code is None:
         return None
     telling = len(code) >= _TELLING_PART
-    repeats = any(value in code or (telling and code in value) for value in _values(fields, secrets))
+    repeats = any(value in code or (telling and code in value) for value in secret_values(fields, secrets))
     return None if repeats else code
 
 
@@ -111,7 +106,7 @@ def read_retry_after(headers: Mapping[str, str]) -> timedelta | None:
     """Return `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date measured against the answer's own `Date`."""
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
-        return timedelta(seconds=min(int(text[:12]), _LONGEST_SECONDS))
+        return timedelta(seconds=min(int(text[:12]), LONGEST_SECONDS))
     until, sent = _http_date(text), _http_date(headers.get("date", ""))
     if until is None or sent is None:
         return None
@@ -135,42 +130,10 @@ def _integer(digits: str) -> int | None:
     return int(digits) if len(digits) <= _MOST_DIGITS else None
 
 
-def _values(fields: Mapping[str, Any], secrets: tuple[Secret, ...]) -> tuple[str, ...]:
-    """Return the values of all secrets that the request held or the answer brought."""
-    received = (fields.get(name) for name in _TOKEN_NAMES)
-    values = (*(secret.reveal() for secret in secrets), *received)
-    return tuple(value for value in values if isinstance(value, str) and value)
-
-
-def _token(value: object) -> Secret | None:
-    # Of any length: the cap on the body bounds it, and a token that is refused here is lost.
-    return Secret(value) if isinstance(value, str) and value else None
-
-
-def _lifetime(value: object) -> timedelta | None:
-    if isinstance(value, str):
-        try:
-            value = float(value.strip()[:32])
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    # Compared before anything is computed with it: this lets neither NaN nor an infinity through.
-    return timedelta(seconds=float(value)) if 0 < value <= _LONGEST_SECONDS else None
-
-
-def _scopes(value: object, secrets: Collection[str]) -> tuple[str, ...] | None:
-    if isinstance(value, str):
-        found = re.split(r"[ ,]+", value.strip())
-    elif isinstance(value, list):
-        found = [scope for scope in value if isinstance(scope, str)]
-    else:
-        return None
-    kept = tuple(scope for scope in found if _is_scope(scope) and not any(secret in scope for secret in secrets))
-    return kept[:200] or None
-
-
-def _is_scope(text: str) -> bool:
-    # A scope that long is not one, and neither a NUL nor half of a surrogate pair can be stored as text (RFC 6749
-    # section 3.3 allows none of them).
-    return 0 < len(text) <= 512 and not any(char == "\x00" or "\ud800" <= char <= "\udfff" for char in text)  # noqa: PLR2004 -- said above
+def secret_values(
+    fields: Mapping[str, Any], secrets: tuple[Secret, ...], received: tuple[Secret | None, ...] = ()
+) -> tuple[str, ...]:
+    """Return the values of all secrets that the request held or the answer brought, wherever in it they stand."""
+    known = (secret.reveal() for secret in (*secrets, *received) if secret is not None)
+    named = (table.get(name) for table in objects_in(fields) for name in _TOKEN_NAMES)
+    return tuple(value for value in (*known, *named) if isinstance(value, str) and value)

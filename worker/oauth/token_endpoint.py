@@ -6,21 +6,32 @@ A request either did not leave this machine, or it may have: nothing here ever r
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import aiohttp
 import httpx
 
-from worker.domain.outcome import Cause, InDoubt, Misconfigured, Outcome, Reason, Unavailable
+from worker.domain.outcome import Cause, InDoubt, Misconfigured, Outcome, Reason, Rotated, Tokens, Unavailable
 from worker.domain.secret import Secret
 from worker.oauth.classify import classify
 from worker.oauth.client import Client
-from worker.oauth.http_client import Departure, departure
-from worker.oauth.post import post
+from worker.oauth.client_authentication import Stamp
+from worker.oauth.exchange import exchange
+from worker.oauth.http_client import Departure, PrivateAddressError, departure
+from worker.oauth.provider_steps import TokenStep
+from worker.oauth.reading import reading_of
+from worker.oauth.request_values import UnfilledError
 from worker.oauth.token_answer import read_date
-from worker.oauth.token_request import TokenRequest, code_request, refresh_request
+from worker.oauth.token_request import (
+    NO_STAMP,
+    Given,
+    TokenRequest,
+    code_request,
+    refresh_request,
+    upgrade_request,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,71 +50,150 @@ class TokenEndpoint:
     Args:
         http: made by `create_http_client`, whose connections report a request's departure.
         tick: the monotonic clock, in seconds.
+        stamp: gives time and chance for one client assertion (`private_key_jwt`); without it none can be made.
 
     """
 
-    def __init__(self, http: httpx.AsyncClient, tick: Callable[[], float]) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, tick: Callable[[], float], stamp: Callable[[], Stamp] | None = None
+    ) -> None:
         self._http = http
         self._tick = tick
+        self._stamp = stamp
 
-    async def refresh(self, client: Client, refresh_token: Secret) -> TokenAnswer:
-        """Present a refresh token (RFC 6749 section 6) and return what came of it. Raises nothing expected."""
+    async def refresh(
+        self,
+        client: Client,
+        refresh_token: Secret,
+        *,
+        access_token: Secret | None = None,
+        captured: Mapping[str, str] | None = None,
+    ) -> TokenAnswer:
+        """Present a refresh token (RFC 6749 section 6) and return what came of it. Raises nothing expected.
+
+        Args:
+            client: whose grant it is.
+            refresh_token: what is presented.
+            access_token: the grant's current one, for providers that want to see it too.
+            captured: what was kept of the grant's redirect and answers.
+
+        """
+        given = Given(access_token=access_token, captured=captured or {})
         return await self._ask_with_each_secret(
-            client, (refresh_request(client, refresh_token, secret) for secret in _secrets(client))
+            client,
+            client.provider.refresh,
+            lambda secret, stamp: refresh_request(client, refresh_token, secret, replace(given, stamp=stamp)),
         )
 
-    async def exchange_code(self, client: Client, code: Secret, code_verifier: Secret | None) -> TokenAnswer:
-        """Exchange an authorization code (RFC 6749 section 4.1.3) and return what came of it."""
-        return await self._ask_with_each_secret(
-            client, (code_request(client, code, code_verifier, secret) for secret in _secrets(client))
-        )
+    async def exchange_code(
+        self,
+        client: Client,
+        code: Secret,
+        code_verifier: Secret | None,
+        *,
+        captured: Mapping[str, str] | None = None,
+    ) -> TokenAnswer:
+        """Exchange an authorization code (RFC 6749 section 4.1.3) and return what came of it.
 
-    async def _ask_with_each_secret(self, client: Client, requests: Iterator[TokenRequest]) -> TokenAnswer:
-        answer = await self._ask(client, next(requests))
-        for request in requests:
+        Where the code brings a token that cannot be kept alive, it is exchanged once more, and that answer is returned.
+        """
+        given, step = Given(captured=captured or {}), client.provider.upgrade
+        answer = await self._ask_with_each_secret(
+            client,
+            client.provider.code,
+            lambda secret, stamp: code_request(client, code, code_verifier, secret, replace(given, stamp=stamp)),
+        )
+        if step is None or not isinstance(answer.outcome, Rotated):
+            return answer
+        return await self._upgrade(client, step, answer.outcome.tokens, given)
+
+    async def _upgrade(self, client: Client, step: TokenStep, first: Tokens, given: Given) -> TokenAnswer:
+        answer = await self._ask_with_each_secret(
+            client,
+            step,
+            lambda secret, stamp: upgrade_request(
+                client, step, first.access_token, secret, replace(given, stamp=stamp)
+            ),
+        )
+        match answer.outcome:
+            case Rotated(tokens=tokens):
+                # The second answer need not repeat what the first one said of the owner.
+                tokens = replace(
+                    tokens,
+                    scopes=tokens.scopes or first.scopes,
+                    account=tokens.account or first.account,
+                    captured={**first.captured, **tokens.captured},
+                )
+                return replace(answer, outcome=Rotated(tokens=tokens))
+            case _:
+                return answer
+
+    async def _ask_with_each_secret(
+        self, client: Client, step: TokenStep, build: Callable[[Secret | None, Stamp], TokenRequest]
+    ) -> TokenAnswer:
+        secrets = client.client_secrets or (None,)
+        answer = await self._ask(client, step, build, secrets[0])
+        for secret in secrets[1:]:
             # Only a plain `invalid_client` lets the next secret be tried: the token was not looked at. Anything
             # ambiguous must not present it twice.
             match answer.outcome:
-                case Misconfigured(cause=Cause(code="invalid_client")):
-                    answer = await self._ask(client, request)
+                case Misconfigured(cause=Cause(reason=Reason.INVALID_CLIENT, code=str() as code)) if (
+                    code in client.provider.client_secret_codes
+                ):
+                    answer = await self._ask(client, step, build, secret)
                 case _:
                     break
         return answer
 
-    async def _ask(self, client: Client, request: TokenRequest) -> TokenAnswer:
+    async def _ask(
+        self,
+        client: Client,
+        step: TokenStep,
+        build: Callable[[Secret | None, Stamp], TokenRequest],
+        secret: Secret | None,
+    ) -> TokenAnswer:
+        try:
+            request = build(secret, self._stamp() if self._stamp is not None else NO_STAMP)
+        except UnfilledError as error:
+            tick = self._tick()
+            cause = Cause(reason=Reason.REQUEST_INCOMPLETE, code=error.name)
+            return TokenAnswer(outcome=Unavailable(cause=cause), sent_tick=tick, answered_tick=tick)
         watched = Departure()
         token = departure.set(watched)
         sent_tick = self._tick()
         try:
-            answer = await post(self._http, request, client.provider.request_timeout.total_seconds())
+            answer = await exchange(self._http, request, client.provider.request_timeout.total_seconds())
         except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
             return TokenAnswer(outcome=_unanswered(error, watched), sent_tick=sent_tick, answered_tick=self._tick())
         finally:
             departure.reset(token)
         return TokenAnswer(
-            outcome=classify(answer, facts=client.provider.facts, secrets=request.secrets),
+            outcome=classify(
+                answer,
+                facts=client.provider.facts,
+                secrets=request.secrets,
+                reading=reading_of(client.provider, step),
+            ),
             sent_tick=sent_tick,
             answered_tick=self._tick(),
             provider_date=read_date(answer.headers),
         )
 
 
-def _secrets(client: Client) -> tuple[Secret | None, ...]:
-    return client.client_secrets or (None,)
-
-
 def _unanswered(error: Exception, watched: Departure) -> Outcome:
     if not watched.may_have_left:
-        if _is_tls(error):
+        if _is_caused_by(error, PrivateAddressError):
+            return Misconfigured(cause=Cause(reason=Reason.PRIVATE_ADDRESS))
+        if _is_caused_by(error, ssl.SSLError, ssl.CertificateError):
             return Misconfigured(cause=Cause(reason=Reason.TLS))
         return Unavailable(cause=Cause(reason=Reason.CONNECT))
     timed_out = isinstance(error, TimeoutError | httpx.ReadTimeout | httpx.WriteTimeout)
     return InDoubt(cause=Cause(reason=Reason.TIMEOUT if timed_out else Reason.NO_ANSWER))
 
 
-def _is_tls(error: BaseException | None) -> bool:
+def _is_caused_by(error: BaseException | None, *kinds: type[BaseException]) -> bool:
     while error is not None:
-        if isinstance(error, ssl.SSLError | ssl.CertificateError):
+        if isinstance(error, kinds):
             return True
         error = error.__cause__ or getattr(error, "os_error", None)
     return False

@@ -19,7 +19,7 @@ from worker.domain.allowance import Allowance, ClientLimits, ClientStatus, allow
 from worker.domain.client_health import canary_wait
 from worker.domain.errors import SealError
 from worker.domain.grant import ClaimedGrant, GrantState, Lease
-from worker.storage.sealing import REFRESH_TOKEN, KeyRing
+from worker.storage.sealing import ACCESS_TOKEN, REFRESH_TOKEN, KeyRing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +57,9 @@ _CLAIM: Final = """
            leased_by = :leased_by
       FROM due
      WHERE g.id = due.id
-    RETURNING g.id, g.client, g.subject, g.state, g.generation, g.refresh_token, g.lease_id, g.leased_until,
-              now() AS claimed_at, g.rotate_at, g.consented_at, g.access_expires_at, g.strikes, g.failures,
-              g.presentations, g.doubt_since
+    RETURNING g.id, g.client, g.subject, g.state, g.generation, g.refresh_token, g.access_token, g.lease_id,
+              g.leased_until, now() AS claimed_at, g.rotate_at, g.consented_at, g.access_expires_at, g.strikes,
+              g.failures, g.presentations, g.doubt_since, g.scopes, g.lost_scopes, g.captured
 """
 _DUE: Final = "rotate_at <= now() AND state IN ('active', 'in_doubt', 'suspect')"
 _CLAIM_DUE: Final = text(_CLAIM.format(which=_DUE, order="rotate_at"))
@@ -213,6 +213,7 @@ def _claimed_grant(
         subject=row.subject,
         state=GrantState(row.state),
         refresh_token=keys.open(row.refresh_token, REFRESH_TOKEN, row.id),
+        access_token=keys.open(row.access_token, ACCESS_TOKEN, row.id) if row.access_token is not None else None,
         # The lease has been running since some moment after the claim was asked for. Counted from when its answer was
         # read, a process that was stopped in between would believe it longer than it is.
         leased_until=row.leased_until - timedelta(seconds=claimed_tick - asked_tick),
@@ -223,6 +224,9 @@ def _claimed_grant(
         access_expires_at=row.access_expires_at,
         strikes=row.strikes,
         failures=row.failures,
+        scopes=tuple(row.scopes) if row.scopes is not None else None,
+        lost_scopes=tuple(row.lost_scopes or ()),
+        captured=row.captured or {},
         presentations=row.presentations,
         doubt_since=row.doubt_since,
         is_canary=is_canary,

@@ -6,7 +6,9 @@ as a whole, generation and lease included, so that no refresh still under way ca
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
 from typing import Any, Final
@@ -34,6 +36,7 @@ class NewGrant:
     scopes: tuple[str, ...] | None
     email: str | None
     account: str | None = None
+    captured: Mapping[str, str] = field(default_factory=dict)  #: what the provider's facts say to keep
 
 
 class Arrival(Enum):
@@ -47,9 +50,10 @@ class Arrival(Enum):
 _INSERT: Final = text("""
     WITH added AS (
         INSERT INTO grants (id, client, subject, state, refresh_token, access_token, issued_at, access_expires_at,
-                            refresh_expires_at, rotate_at, scopes, email, account, consented_at)
+                            refresh_expires_at, rotate_at, scopes, email, account, captured, consented_at)
         VALUES (:id, :client, :subject, 'active', :refresh_token, :access_token, :issued_at, :access_expires_at,
-                :refresh_expires_at, :rotate_at, CAST(:scopes AS text[]), :email, :account, :consented_at)
+                :refresh_expires_at, :rotate_at, CAST(:scopes AS text[]), :email, :account,
+                CAST(:captured AS jsonb), :consented_at)
         ON CONFLICT (client, subject) DO NOTHING
         RETURNING id, client, subject)
     INSERT INTO events (type, client, grant_id, subject)
@@ -65,7 +69,8 @@ _REVIVE: Final = text("""
                generation = generation + 1, refresh_token = :refresh_token, access_token = :access_token,
                issued_at = :issued_at, access_expires_at = :access_expires_at,
                refresh_expires_at = :refresh_expires_at, rotate_at = :rotate_at,
-               scopes = coalesce(CAST(:scopes AS text[]), scopes), email = coalesce(:email, email),
+               scopes = coalesce(CAST(:scopes AS text[]), scopes), lost_scopes = NULL,
+               captured = coalesce(CAST(:captured AS jsonb), captured), email = coalesce(:email, email),
                account = coalesce(:account, account), consented_at = :consented_at,
                lease_id = NULL, leased_until = NULL, spend_started_at = NULL,
                strikes = 0, failures = 0, presentations = 0, doubt_since = NULL,
@@ -132,5 +137,6 @@ class Consents:
             "scopes": list(grant.scopes) if grant.scopes is not None else None,
             "email": grant.email,
             "account": grant.account,
+            "captured": json.dumps(dict(grant.captured)) if grant.captured else None,
             "consented_at": consented_at,
         }

@@ -6,6 +6,7 @@ somebody else meanwhile: it is superseded, and nothing of it is overwritten.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -194,6 +195,10 @@ _STORE_TOKENS: Final = _transition(
         "refresh_expires_at": "timestamptz",
         "rotate_at": "timestamptz",
         "scopes": "text",
+        "lost_scopes": "text",
+        "newly_lost_scopes": "text",
+        "lacks_refresh_token": "boolean",
+        "captured": "jsonb",
         "fingerprint": "text",
     },
     f"""
@@ -204,6 +209,10 @@ _STORE_TOKENS: Final = _transition(
         access_expires_at = s.access_expires_at,
         refresh_expires_at = coalesce(s.refresh_expires_at, g.refresh_expires_at),
         scopes = coalesce(string_to_array(s.scopes, ' '), g.scopes),
+        lost_scopes = CASE WHEN s.lost_scopes IS NULL THEN g.lost_scopes
+                           ELSE nullif(string_to_array(s.lost_scopes, ' '), '{{}}') END,
+        captured = CASE WHEN s.captured IS NULL THEN g.captured
+                        ELSE coalesce(g.captured, '{{}}'::jsonb) || s.captured END,
         rotated_at = now(),
         rotate_at = CASE WHEN {_WAITED_FOR} THEN s.rotate_at END,
         state_since = CASE WHEN {_WAITED_FOR} AND g.state <> 'active' THEN now() ELSE g.state_since END,
@@ -217,7 +226,21 @@ _STORE_TOKENS: Final = _transition(
             INSERT INTO events (type, client, grant_id, subject, data)
             SELECT 'grant.revived', client, id, subject, jsonb_build_object('generation', generation)
               FROM changed
-             WHERE id IN (SELECT g.id FROM grants AS g JOIN s ON g.id = s.id WHERE g.state = 'reconsent_required'))
+             WHERE id IN (SELECT g.id FROM grants AS g JOIN s ON g.id = s.id WHERE g.state = 'reconsent_required')),
+        narrowed AS (
+            INSERT INTO events (type, client, grant_id, subject, data)
+            SELECT 'grant.scopes_narrowed', changed.client, changed.id, changed.subject, jsonb_build_object(
+                       'generation', changed.generation, 'lost', string_to_array(s.newly_lost_scopes, ' '))
+              FROM changed JOIN s ON s.id = changed.id
+             WHERE s.newly_lost_scopes <> ''),
+        missed AS (
+            INSERT INTO events (type, client, grant_id, subject, data)
+            SELECT 'grant.refresh_token_missing', client, id, subject, jsonb_build_object('generation', generation)
+              FROM changed
+             WHERE (SELECT lacks_refresh_token FROM s WHERE s.id = changed.id)
+               -- Where the provider's facts are wrong every answer is like this: a word a day is enough.
+               AND NOT EXISTS (SELECT FROM events AS e WHERE e.grant_id = changed.id
+                                  AND e.type = 'grant.refresh_token_missing' AND e.at > now() - interval '1 day'))
         INSERT INTO rotations (grant_id, client, subject, generation, spent_fingerprint)
         SELECT id, client, subject, generation, (SELECT fingerprint FROM s WHERE s.id = changed.id) FROM changed
         RETURNING grant_id
@@ -284,7 +307,7 @@ _HAND_BACK: Final = _transition(_CAUSE, f"lease_id = NULL, {_LAST_ERROR}")
 
 def _token_columns(row: UUID, settlement: StoreTokens, keys: KeyRing) -> dict[str, Any]:
     tokens = settlement.tokens
-    refresh_token = tokens.refresh_token
+    refresh_token, drift = tokens.refresh_token, settlement.drift
     return {
         "access_token": keys.seal(tokens.access_token, ACCESS_TOKEN, row),
         "refresh_token": keys.seal(refresh_token, REFRESH_TOKEN, row) if refresh_token is not None else None,
@@ -293,6 +316,10 @@ def _token_columns(row: UUID, settlement: StoreTokens, keys: KeyRing) -> dict[st
         "refresh_expires_at": settlement.refresh_expires_at,
         "rotate_at": settlement.rotate_at,
         "scopes": " ".join(tokens.scopes) if tokens.scopes is not None else None,
+        "lost_scopes": None if drift.scopes is None else " ".join(drift.scopes),
+        "newly_lost_scopes": " ".join(drift.new_scopes),
+        "lacks_refresh_token": drift.lacks_refresh_token,
+        "captured": json.dumps(dict(tokens.captured)) if tokens.captured else None,
     }
 
 

@@ -55,6 +55,10 @@ class Grant(Base):
     access_expires_at: Mapped[datetime | None]
     refresh_expires_at: Mapped[datetime | None]
     scopes: Mapped[list[str] | None]
+    #: Scopes that the grant once had and that an answer no longer named; null where none is missing.
+    lost_scopes: Mapped[list[str] | None]
+    #: What the provider's facts say to keep of redirects and answers: an account's own host, a company's number.
+    captured: Mapped[dict[str, Any] | None]
     account: Mapped[str | None]
     email: Mapped[str | None]
 

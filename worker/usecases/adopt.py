@@ -52,6 +52,9 @@ class Adoption:
         """
         client = self.registry.client(client_name)
         now = await self.grants.now()
+        if not client.provider.facts.is_refreshed:
+            # It has one token that does not end, whatever it was called where it comes from.
+            access_token, expires_in = access_token or refresh_token, expires_in or schedule.LONGEST_LIFETIME
         rotate_at = now
         if access_token is not None and expires_in is not None:
             rotate_at = schedule.rotate_at(

@@ -6,7 +6,7 @@ RFC 6749 section 4.1. The state is random, single use, expiring, bound to the br
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -16,7 +16,9 @@ from worker.domain.outcome import Failure, Rotated
 from worker.domain.secret import Secret
 from worker.domain.settlement import store_tokens
 from worker.oauth.authorization_request import authorization_url
+from worker.oauth.captured import captured_from_redirect
 from worker.oauth.client import Client
+from worker.oauth.provider import Style
 from worker.oauth.registry import Registry
 from worker.oauth.token_endpoint import TokenEndpoint
 from worker.storage.authorization_requests import AuthorizationRequests, PendingConsent, StateRefused
@@ -141,7 +143,7 @@ class ConsentFlow:
             ConfigurationError: when the client is no longer configured.
 
         """
-        malformed = _malformed(parameters)
+        malformed = _malformed(parameters, self._code_names())
         if malformed is not None:
             return malformed
         consent = await self.requests.use(state=Secret(parameters["state"]), browser=browser)
@@ -155,15 +157,26 @@ class ConsentFlow:
             return ConsentRefused(
                 client=consent.client, subject=consent.subject, error=_error_code(parameters["error"])
             )
-        return await self._exchange(client, consent, Secret(parameters["code"]))
+        code = parameters.get(client.provider.redirect.code)
+        if code is None:
+            return CallbackMalformed(what=f"{client.provider.redirect.code} is missing")
+        captured = captured_from_redirect(client.provider, parameters)
+        return await self._exchange(client, consent, Secret(code), captured)
 
-    async def _exchange(self, client: Client, consent: PendingConsent, code: Secret) -> ConsentResult:
+    def _code_names(self) -> frozenset[str]:
+        return frozenset({"code", *(client.provider.redirect.code for client in self.registry.clients.values())})
+
+    async def _exchange(
+        self, client: Client, consent: PendingConsent, code: Secret, captured: Mapping[str, str]
+    ) -> ConsentResult:
         asked_at, asked_tick = await self.grants.now(), self.tick()
-        answer = await self.token_endpoint.exchange_code(client, code, consent.code_verifier)
+        answer = await self.token_endpoint.exchange_code(client, code, consent.code_verifier, captured=captured)
         outcome = answer.outcome
         if not isinstance(outcome, Rotated):
             return ExchangeFailed(client=consent.client, subject=consent.subject, failure=outcome)
         refresh_token = outcome.tokens.refresh_token
+        if refresh_token is None and client.provider.style is Style.NO_REFRESH:
+            refresh_token = outcome.tokens.access_token  # it is all that there is, and it does not end
         if refresh_token is None:
             return NoRefreshToken(client=consent.client, subject=consent.subject)
         issued_at = asked_at + timedelta(seconds=answer.sent_tick - asked_tick)
@@ -186,6 +199,8 @@ class ConsentFlow:
             rotate_at=stored.rotate_at,
             scopes=outcome.tokens.scopes or client.scopes or None,
             email=consent.email,
+            account=outcome.tokens.account,
+            captured={**captured, **outcome.tokens.captured},
         )
         new_id = self.new_id()
         # The code is spent: what it brought is stored even if the database is away for a moment.
@@ -198,10 +213,10 @@ class ConsentFlow:
         return Secret(base64.urlsafe_b64encode(self.random_bytes(RANDOM_BYTES)).rstrip(b"=").decode("ascii"))
 
 
-def _malformed(parameters: Mapping[str, str]) -> CallbackMalformed | None:
+def _malformed(parameters: Mapping[str, str], code_names: Collection[str]) -> CallbackMalformed | None:
     if not parameters.get("state"):
         return CallbackMalformed(what="state is missing")
-    if ("code" in parameters) == ("error" in parameters):
+    if any(name in parameters for name in code_names) == ("error" in parameters):
         return CallbackMalformed(what="there must be either code or error")
     if any(len(value) > _LONGEST_PARAMETER for value in parameters.values()):
         return CallbackMalformed(what="a parameter is too long")

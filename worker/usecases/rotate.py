@@ -87,6 +87,10 @@ class Rotation:
         return RotationResult(outcome=answer.outcome, settlement=settlement, settled=settled)
 
     async def _refresh(self, grant: ClaimedGrant, client: Client) -> TokenAnswer:
+        if not client.provider.facts.is_refreshed and grant.access_token is not None:
+            tick = self.tick()
+            kept = Tokens(access_token=grant.access_token, refresh_token=None, access_lifetime=None)
+            return TokenAnswer(outcome=Rotated(tokens=kept), sent_tick=tick, answered_tick=tick)
         learned = await self._ask_about_doubt(grant, client)
         if learned is not None:
             tick = self.tick()
@@ -111,7 +115,7 @@ class Rotation:
         if not grant.is_doubtful or not facts.is_asked_about_first:
             return None
         spent = Dead(cause=Cause(reason=Reason.INVALID_GRANT))
-        match await self.token_tools.introspect(client, grant.refresh_token):
+        match await self.token_tools.introspect(client, grant.refresh_token, captured=grant.captured):
             case Introspected.GOOD:
                 return None
             case Introspected.SPENT:
@@ -129,7 +133,9 @@ class Rotation:
             cause = Cause(reason=Reason.LEASE_TOO_SHORT)
             return TokenAnswer(outcome=Unavailable(cause=cause), sent_tick=now, answered_tick=now)
         try:
-            return await self.token_endpoint.refresh(client, grant.refresh_token)
+            return await self.token_endpoint.refresh(
+                client, grant.refresh_token, access_token=grant.access_token, captured=grant.captured
+            )
         except Exception:  # noqa: BLE001 -- whatever went wrong, the request may have left, and the row must say so
             in_doubt = InDoubt(cause=Cause(reason=Reason.NO_ANSWER))
             return TokenAnswer(outcome=in_doubt, sent_tick=now, answered_tick=self.tick())
@@ -142,7 +148,7 @@ class Rotation:
                 # and so it is where none is new. Only where one presentation alone can bring tokens is it surely not.
                 single_use = client.provider.facts.old_token is OldToken.INVALIDATED
                 if client.provider.revocation is Revocation.TOKEN and single_use and unused != grant.refresh_token:
-                    await self.token_tools.revoke(client, unused)
+                    await self.token_tools.revoke(client, unused, captured=grant.captured)
             case _:
                 pass
 

@@ -26,9 +26,13 @@ _REASONS: Final[Mapping[str, str]] = {
     Reason.ENDPOINT_NOT_FOUND: "There is no token endpoint at this address. Check token_endpoint.",
     Reason.REDIRECTED: "The token endpoint redirects elsewhere, which is not followed. Check token_endpoint.",
     Reason.TLS: "The provider's certificate is not trusted. Check token_endpoint and this machine's certificates.",
+    Reason.PRIVATE_ADDRESS: "The provider's name leads to a private address, which is not called. "
+    "Check token_endpoint, or set allow_private_addresses where it is meant.",
     Reason.UNREADABLE_TOKEN: "A stored token does not open with the keys at hand. Check EVERGRANT_KEYS.",
     Reason.RATE_LIMITED: "The provider asks us to slow down. Nothing to do; consider a rate for this client.",
     Reason.CONNECT: "The provider cannot be reached. Nothing was spent; it is tried again.",
+    Reason.REQUEST_INCOMPLETE: "The request lacks a value that the provider's facts ask for; the code names it. "
+    "Fill it in under [clients.NAME.placeholders], or ask the owner to authorize again.",
     Reason.TEMPORARILY_UNAVAILABLE: "The provider is unavailable for now. It is tried again.",
     Reason.UNRECOGNIZED_ERROR: "The provider answers with an error that is not known here. It is tried again.",
     Reason.NO_ANSWER: f"The connection broke before the answer came. {_MAYBE_SPENT}",

@@ -1,4 +1,4 @@
-"""One POST with secrets in it: bounded in time and size, never repeated, never redirected."""
+"""One request with secrets in it, and its answer: bounded in time and size, never repeated, never redirected."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final
 
 import httpx
 
+from worker.oauth.http_client import ROUTE
 from worker.oauth.token_answer import HttpAnswer
 from worker.oauth.token_request import TokenRequest
 
@@ -21,7 +22,7 @@ _LATE: Final = 0.2
 _LATE_READ: Final = 1.0
 
 
-async def post(http: httpx.AsyncClient, request: TokenRequest, limit: float) -> HttpAnswer:
+async def exchange(http: httpx.AsyncClient, request: TokenRequest, limit: float) -> HttpAnswer:
     """Send a request and read its answer, to the end or to the cap.
 
     Args:
@@ -34,28 +35,33 @@ async def post(http: httpx.AsyncClient, request: TokenRequest, limit: float) -> 
             `departure` of the caller's context tells.
 
     """
-    exchange = asyncio.create_task(_exchange(http, request, limit))
+    under_way = asyncio.create_task(_exchange(http, request, limit))
     try:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limit
-        await asyncio.wait({exchange}, timeout=limit)
-        if not exchange.done() and loop.time() > deadline + _LATE:
+        await asyncio.wait({under_way}, timeout=limit)
+        if not under_way.done() and loop.time() > deadline + _LATE:
             # This process was stopped past the deadline. The answer may lie in the socket, and is worth more than a
             # deadline that nobody kept.
-            await asyncio.wait({exchange}, timeout=_LATE_READ)
-        if not exchange.done():
+            await asyncio.wait({under_way}, timeout=_LATE_READ)
+        if not under_way.done():
             raise TimeoutError
-        return exchange.result()
+        return under_way.result()
     finally:
-        if not exchange.done():
-            exchange.cancel()
-            await asyncio.gather(exchange, return_exceptions=True)
+        if not under_way.done():
+            under_way.cancel()
+            await asyncio.gather(under_way, return_exceptions=True)
 
 
 async def _exchange(http: httpx.AsyncClient, request: TokenRequest, limit: float) -> HttpAnswer:
     timeout = httpx.Timeout(limit + _LATE_READ, connect=limit * _CONNECT_SHARE)
     async with http.stream(
-        "POST", request.url, headers=request.headers, content=request.content, timeout=timeout
+        request.method,
+        request.url,
+        headers=request.headers,
+        content=request.content or None,
+        timeout=timeout,
+        extensions={ROUTE: request.route},
     ) as response:
         body = bytearray()
         async for chunk in response.aiter_bytes():
