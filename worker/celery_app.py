@@ -61,6 +61,7 @@ def create_app(settings: Settings, tick_seconds: float) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         worker_pool="threads",
+        worker_consumer="worker.consumer:PromptConsumer",
         worker_concurrency=TICKET_THREADS,
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,

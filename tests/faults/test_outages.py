@@ -30,6 +30,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 OUTAGE: Final = float(os.environ.get("EVERGRANT_TEST_OUTAGE", "8"))
 #: EVERGRANT_TEST_GRANTS=500 makes it the size that the project promises.
 GRANTS: Final = int(os.environ.get("EVERGRANT_TEST_GRANTS", "150"))
+#: Every grant's request is in flight, in one process if need be.
+ALL_AT_ONCE: Final = f"max_in_flight = {GRANTS}\n[worker]\nmax_in_flight = {GRANTS}"
 #: Seconds after an outage within which the work must go on.
 GOES_ON_WITHIN: Final = 10.0
 WITHIN: Final = 60.0  # only turns a hang into an error
@@ -81,7 +83,7 @@ async def test_the_database_away_with_requests_in_flight(
     tmp_path: Path,
 ) -> None:
     """Answers that come while the database is away fill the escrow; when it is back, the escrow empties into it."""
-    client = register(sandbox, behaviour=Behaviour(latency=Latency(fixed=3.0)), client=f"max_in_flight = {GRANTS}")
+    client = register(sandbox, behaviour=Behaviour(latency=Latency(fixed=3.0)), client=ALL_AT_ONCE)
     await _adopted(make_container, sandbox, client)
     with (
         TcpProxy(database_url) as proxy,
@@ -125,7 +127,7 @@ async def test_the_broker_away_with_requests_in_flight(
     tmp_path: Path,
 ) -> None:
     """What was sent is settled without the broker, and within 10 s of its return due grants are rotated again."""
-    client = register(sandbox, behaviour=Behaviour(latency=Latency(fixed=2.0)), client=f"max_in_flight = {GRANTS}")
+    client = register(sandbox, behaviour=Behaviour(latency=Latency(fixed=2.0)), client=ALL_AT_ONCE)
     await _adopted(make_container, sandbox, client)
     with (
         TcpProxy(broker_url) as proxy,
@@ -164,7 +166,7 @@ async def test_a_worker_cut_off_from_the_database_alone(
     tmp_path: Path,
 ) -> None:
     """The answers that it still reads reach the database through the broker's escrow and another worker."""
-    client = register(sandbox, behaviour=Behaviour(latency=Latency(fixed=8.0)), client=f"max_in_flight = {GRANTS}")
+    client = register(sandbox, behaviour=Behaviour(latency=Latency(fixed=8.0)), client=ALL_AT_ONCE)
     await _adopted(make_container, sandbox, client)
     # A machine of its own: the other worker cannot read its escrow's folder.
     alone, others = tmp_path / "cut off", tmp_path / "others"
