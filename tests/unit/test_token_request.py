@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qsl, unquote_plus
+from urllib.parse import parse_qsl, unquote, unquote_plus
 
 import pytest
 from hypothesis import given, settings
@@ -59,7 +59,8 @@ def basic(request: TokenRequest) -> tuple[str, str]:
     scheme, _, encoded = request.headers["Authorization"].partition(" ")
     assert scheme == "Basic"
     client_id, _, secret = base64.b64decode(encoded, validate=True).decode("ascii").partition(":")
-    return unquote_plus(client_id), unquote_plus(secret)
+    assert (unquote(client_id), unquote(secret)) == (unquote_plus(client_id), unquote_plus(secret))
+    return unquote(client_id), unquote(secret)
 
 
 def test_basic_form_encodes_both_parts() -> None:
@@ -67,7 +68,7 @@ def test_basic_form_encodes_both_parts() -> None:
     request = refresh_request(client(client_auth="client_secret_basic"), REFRESH_TOKEN, SECRET)
 
     encoded = request.headers["Authorization"].removeprefix("Basic ")
-    assert base64.b64decode(encoded) == b"id%3A1+%C3%BC:p%40ss+w%2Brd%25%26%3D%C3%A9%3A%2F"
+    assert base64.b64decode(encoded) == b"id%3A1%20%C3%BC:p%40ss%20w%2Brd%25%26%3D%C3%A9%3A%2F"
     assert form(request) == {"grant_type": "refresh_token", "refresh_token": "rt +/=&1"}
 
 

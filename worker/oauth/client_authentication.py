@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import quote_plus
+from urllib.parse import quote
 
 from worker.domain.secret import Secret
 from worker.oauth.client import Client
@@ -49,10 +49,10 @@ def authenticate(
     match method:
         case ClientAuth.CLIENT_SECRET_BASIC:
             # Both parts are form-encoded before they are joined (RFC 6749 section 2.3.1), or a colon breaks them.
-            pair = f"{quote_plus(client.client_id)}:{quote_plus(secret)}"
+            pair = f"{_encoded(client.client_id)}:{_encoded(secret)}"
             return Credentials(headers=_basic(pair), parameters={}, secrets=secrets)
         case ClientAuth.SECRET_AS_BASIC_USER:
-            return Credentials(headers=_basic(f"{quote_plus(secret)}:"), parameters={}, secrets=secrets)
+            return Credentials(headers=_basic(f"{_encoded(secret)}:"), parameters={}, secrets=secrets)
         case ClientAuth.CLIENT_SECRET_POST:
             return Credentials(headers={}, parameters={**named, "client_secret": secret}, secrets=secrets)
         case ClientAuth.PRIVATE_KEY_JWT:
@@ -65,3 +65,8 @@ def authenticate(
 
 def _basic(pair: str) -> dict[str, str]:
     return {"Authorization": f"Basic {base64.b64encode(pair.encode('ascii')).decode('ascii')}"}
+
+
+def _encoded(text: str) -> str:
+    # A space as %20 and not as +: every decoder of a form reads it, and so do those that only undo percent-encoding.
+    return quote(text, safe="")
