@@ -43,6 +43,8 @@ class Configuration:
 
     registry: Registry
     worker: WorkerLimits
+    catalogue: Mapping[str, Any]  #: the shipped facts, as they are written
+    own_providers: Mapping[str, Any]  #: `[providers.*]` of the configuration, as they are written
 
 
 def load_configuration(settings: Settings, environment: Mapping[str, str]) -> Configuration:
@@ -57,10 +59,12 @@ def load_configuration(settings: Settings, environment: Mapping[str, str]) -> Co
     unknown = [name for name in tables if name not in _TABLES]
     if unknown:
         raise ConfigurationError(f"{path}: unknown table [{unknown[0]}] (known: {', '.join(_TABLES)})")
+    catalogue = _read_toml(catalogue_path())
     try:
+        own_providers = _table(tables, "providers")
         registry = build_registry(
-            catalogue=_read_toml(catalogue_path()),
-            providers=_table(tables, "providers"),
+            catalogue=catalogue,
+            providers=own_providers,
             clients=_table(tables, "clients"),
             environment=environment,
             public_url=settings.public_url,
@@ -69,7 +73,7 @@ def load_configuration(settings: Settings, environment: Mapping[str, str]) -> Co
         _check_lease(worker, registry)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path or catalogue_path()}: {error}") from None
-    return Configuration(registry=registry, worker=worker)
+    return Configuration(registry=registry, worker=worker, catalogue=catalogue, own_providers=own_providers)
 
 
 def _check_lease(worker: WorkerLimits, registry: Registry) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -168,12 +169,12 @@ def test_the_catalogue_says_what_is_known_and_what_is_not(installation: Installa
     assert [(found.code, found.err) for found in (listed, shown)] == [(0, "")] * 2
     by_name = {found["name"]: found for found in json.loads(listed.out)}
     assert set(by_name) >= {"askara", f"at-{installation.client}"}
-    facts = dict(line.split(maxsplit=1) for line in shown.out.splitlines())
+    facts = {cells[0]: cells[-1] for cells in (re.split(r"\s{2,}", line) for line in shown.out.splitlines())}
     assert facts["authorization_endpoint"] == "https://app.askara.loc/authorize"
     assert facts["token_endpoint"] == "https://api.askara.ai/oauth2/token"
     assert facts["scope_separator"] == '" "'
     assert (facts["token_request_encoding"], facts["client_auth"]) == ("json", "client_secret_post")
-    assert (facts["rotation"], facts["old_token"], facts["access_lifetime"]) == ("always", "invalidated", "1d")
+    assert (facts["rotation"], facts["old_token"], facts["access_lifetime"]) == ("always", "invalidated", "24h")
     not_documented = {"revocation_endpoint", "pkce", "refresh_lifetime", "refresh_idle_timeout"}
     assert {name for name, fact in facts.items() if fact == "unknown"} >= not_documented
     assert {name for name, fact in by_name["askara"].items() if fact is None} >= not_documented

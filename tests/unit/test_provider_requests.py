@@ -331,7 +331,7 @@ ZOHO: Mapping[str, Any] = {
         "accounts_host": {
             "source": "redirect",
             "field": "accounts-server",
-            "pattern": r"(?:https://)?(accounts\.zoho\.[a-z.]{2,6})/?",
+            "pattern": r"(?:https://)?(accounts\.zoho\.(?:com|eu|in|jp|com\.au))/?",
             "default": "accounts.zoho.com",
         }
     },

@@ -2,64 +2,152 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from datetime import timedelta
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Annotated
 
 import typer
 
-from worker.commands.console import AsJson, fail, print_json, print_table, settings, text
+from worker.commands.console import AsJson, fail, print_json, print_table, settings
+from worker.commands.provider_check import Report, discover_each
+from worker.commands.provider_facts import facts_of, hosts_of, matches, sureness
+from worker.commands.provider_requests import requests_of
 from worker.commands.running import with_running
-from worker.configuration import load_configuration
-from worker.domain.duration import write_duration
-from worker.oauth.registry import Registry
+from worker.configuration import Configuration, load_configuration
+from worker.domain.errors import ConfigurationError
+from worker.oauth.client import Client
+from worker.oauth.provider import Provider, Style
 
 providers = typer.Typer(no_args_is_help=True, help="The providers known here, and their facts.")
 
+_UNKNOWN = "unknown"
+
 
 @providers.command(name="list")
-def list_providers(*, as_json: AsJson = False) -> None:
-    """List the providers.
+def list_providers(
+    word: Annotated[str, typer.Argument(help="A part of a name or of a host; without it, all.")] = "",
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List the providers, with what matters most when tokens rotate.
 
-    Example: evergrant providers list
+    KNOWN says where the facts come from: docs, inferred where some of them are a guess, yours where the configuration
+    sets them.
+
+    Example: evergrant providers list salesforce
     """
-    found = _registry().providers.values()
+    configuration = _configuration()
+    found = [provider for provider in configuration.registry.providers.values() if matches(provider, word)]
     if as_json:
-        print_json([provider.model_dump(mode="json") for provider in found])
+        print_json([provider.model_dump(mode="json") | {"hosts": hosts_of(provider)} for provider in found])
+    elif found:
+        print_table(
+            ["NAME", "PROVIDER", "ROTATION", "OLD TOKEN", "CLIENT AUTH", "KNOWN"],
+            [_line(provider, configuration) for provider in found],
+        )
+    if not found:
+        fail(f"no provider has {word!r} in its name or its hosts{_meant(word, configuration)}")
+
+
+@providers.command()
+def show(name: Annotated[str, typer.Argument(help="The provider's name.")], *, as_json: AsJson = False) -> None:
+    """Show what is known about one provider, how sure it is, and what is not known.
+
+    KNOWN is certain where a source says so, inferred where it is a guess, default where nobody says anything and
+    RFC 6749's way is taken, yours where the configuration says so.
+
+    Example: evergrant providers show askara
+    """
+    configuration = _configuration()
+    provider = _provider(name, configuration)
+    facts = facts_of(provider, configuration.catalogue.get(name, {}), configuration.own_providers.get(name, {}))
+    if as_json:
+        known = {fact.key: fact.known for fact in facts if fact.known is not None}
+        print_json(provider.model_dump(mode="json") | {"known": known})
         return
     print_table(
-        ["NAME", "ROTATION", "OLD TOKEN", "CLIENT AUTH", "TOKEN ENDPOINT"],
+        ["KEY", "KNOWN", "VALUE"],
         [
-            [provider.name, provider.rotation, provider.old_token, provider.client_auth, provider.token_endpoint]
-            for provider in found
+            [fact.key, fact.known, fact.value + (f" (the catalogue has {fact.instead_of})" if fact.instead_of else "")]
+            for fact in facts
         ],
     )
 
 
 @providers.command()
-def show(name: Annotated[str, typer.Argument(help="The provider's name.")], *, as_json: AsJson = False) -> None:
-    """Show what is known about one provider. What is unknown says so.
+def check(
+    name: Annotated[str, typer.Argument(help="The provider's name; without it, all.")] = "",
+    *,
+    discover: Annotated[
+        bool, typer.Option("--discover", help="Ask the issuers for their endpoints, and compare; change nothing.")
+    ] = False,
+) -> None:
+    """Check the catalogue and the configuration; of one provider, show also what its clients send.
 
-    Example: evergrant providers show askara
+    With --discover the issuers are asked. What they say is reported and never followed.
+
+    Exit code 1: an issuer says something else, or nothing. Exit code 2: the configuration is wrong.
+
+    Example: evergrant providers check microsoft --discover
     """
-    provider = _registry().providers.get(name)
-    if provider is None:
-        fail(f"provider {name!r} is unknown; `evergrant providers list` shows those that are not")
-    if as_json:
-        print_json(provider.model_dump(mode="json"))
+    configuration = _configuration()
+    chosen = [_provider(name, configuration)] if name else list(configuration.registry.providers.values())
+    clients = [client for client in configuration.registry.clients.values() if not name or client.provider.name == name]
+    own = [provider for provider in chosen if provider.name in configuration.own_providers]
+    what = f"provider {name}" if name else f"{len(chosen)} providers, {len(own)} with keys of yours,"
+    typer.echo(f"{what} and {len(clients)} {'client' if len(clients) == 1 else 'clients'}: nothing wrong")
+    for client in clients if name else ():
+        typer.echo(f"client {client.name} sends, with its secrets in place of these words:")
+        for line in requests_of(client):
+            typer.echo(f"  {line}")
+    if not discover:
         return
-    width = max(len(field) for field in type(provider).model_fields)
-    for field in type(provider).model_fields:
-        value = getattr(provider, field)
-        typer.echo(f"{field.ljust(width)}  {'unknown' if value is None else _written(value)}")
+    _ask_issuers(chosen, clients)
 
 
-def _written(value: object) -> str:
-    if isinstance(value, timedelta):
-        return write_duration(value)
-    # A separator may be a space, which would not be seen.
-    return f'"{value}"' if isinstance(value, str) and value.isspace() else text(value or None)
+def _ask_issuers(chosen: Sequence[Provider], clients: Sequence[Client]) -> None:
+    reports = asyncio.run(discover_each(chosen, clients))
+    if not reports:
+        typer.echo("no issuer to ask")
+    for report in reports:
+        _say(report)
+    if any(report.differs for report in reports):
+        raise typer.Exit(1)
 
 
-def _registry() -> Registry:
-    return load_configuration(settings(), with_running(os.environ)).registry
+def _say(report: Report) -> None:
+    typer.echo(f"{report.name}: {report.said}")
+    for line in report.lines:
+        typer.echo(f"  {line}")
+
+
+def _line(provider: Provider, configuration: Configuration) -> list[object]:
+    known = sureness(
+        provider, configuration.catalogue.get(provider.name, {}), configuration.own_providers.get(provider.name, {})
+    )
+    shown: list[object] = [provider.name, provider.display_name]
+    if provider.style is Style.REFRESH_TOKEN:
+        shown += [provider.rotation or _UNKNOWN, provider.old_token or _UNKNOWN]
+    else:
+        shown += [provider.style, None]  # there is no refresh token that could rotate
+    return [*shown, provider.client_auth, known]
+
+
+def _provider(name: str, configuration: Configuration) -> Provider:
+    provider = configuration.registry.providers.get(name)
+    if provider is None:
+        meant = _meant(name, configuration)
+        raise ConfigurationError(f"provider {name!r} is unknown{meant}; `evergrant providers list` shows all")
+    return provider
+
+
+def _meant(word: str, configuration: Configuration) -> str:
+    # The nearest name alone: all of them would be a page.
+    close = get_close_matches(word, configuration.registry.providers, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _configuration() -> Configuration:
+    return load_configuration(settings(), with_running(os.environ))

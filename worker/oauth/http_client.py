@@ -126,6 +126,7 @@ class _Routed(httpx.AsyncBaseTransport):
                     socket_factory=_socket_factory(taken.addresses),
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=("Content-Type",),  # a POST without a body has none
                 response_class=_Response,
                 trace_configs=[_departure_trace()],
             )

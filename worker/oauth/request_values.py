@@ -24,6 +24,13 @@ class UnfilledError(ConfigurationError):
         self.name = name
 
 
+class NothingToRefreshError(ConfigurationError):
+    """This provider's access tokens do not end, and it has no request that would renew one."""
+
+    def __init__(self, provider: str) -> None:
+        super().__init__(f"provider {provider!r} has nothing to refresh: its access tokens do not end")
+
+
 def request_values(client: Client, captured: Mapping[str, str], **secrets: Secret | None) -> dict[str, str]:
     """Return the value of each placeholder that has one.
 

@@ -22,7 +22,7 @@ from worker.oauth.exchange import exchange
 from worker.oauth.http_client import Departure, PrivateAddressError, departure
 from worker.oauth.provider_steps import TokenStep
 from worker.oauth.reading import reading_of
-from worker.oauth.request_values import UnfilledError
+from worker.oauth.request_values import NothingToRefreshError, UnfilledError
 from worker.oauth.token_answer import read_date
 from worker.oauth.token_request import (
     NO_STAMP,
@@ -157,6 +157,10 @@ class TokenEndpoint:
         except UnfilledError as error:
             tick = self._tick()
             cause = Cause(reason=Reason.REQUEST_INCOMPLETE, code=error.name)
+            return TokenAnswer(outcome=Unavailable(cause=cause), sent_tick=tick, answered_tick=tick)
+        except NothingToRefreshError:
+            tick = self._tick()
+            cause = Cause(reason=Reason.REQUEST_INCOMPLETE, code="nothing_to_refresh")
             return TokenAnswer(outcome=Unavailable(cause=cause), sent_tick=tick, answered_tick=tick)
         watched = Departure()
         token = departure.set(watched)

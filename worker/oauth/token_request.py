@@ -14,7 +14,13 @@ from worker.oauth.client import Client
 from worker.oauth.client_authentication import Stamp, authenticate
 from worker.oauth.provider_steps import RequestEncoding, Step, TokenStep, ToolStep
 from worker.oauth.provider_values import Parameter
-from worker.oauth.request_values import filled_headers, filled_parameters, filled_url, request_values
+from worker.oauth.request_values import (
+    NothingToRefreshError,
+    filled_headers,
+    filled_parameters,
+    filled_url,
+    request_values,
+)
 from worker.oauth.route import Route, route
 
 #: For the requests that are not signed, and so need neither time nor chance.
@@ -56,8 +62,11 @@ def refresh_request(
 
     Raises:
         UnfilledError: when the provider's facts ask for a value that there is none of.
+        NothingToRefreshError: when the provider has no such request.
 
     """
+    if not client.provider.facts.is_refreshed:
+        raise NothingToRefreshError(client.provider.name)
     step = client.provider.refresh
     parameters = {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}
     plan = _token_plan(client, "refresh", step, parameters, _presented(client, refresh_token, given))

@@ -1,0 +1,68 @@
+"""The requests that a client would send, for a person to compare with the provider's pages. No secret is in them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+from worker.domain.errors import ConfigurationError
+from worker.domain.secret import Secret
+from worker.oauth.authorization_request import authorization_url
+from worker.oauth.client import Client
+from worker.oauth.client_authentication import Stamp
+from worker.oauth.token_request import Given, TokenRequest, code_request, refresh_request, upgrade_request
+
+# What stands in for secrets, in the words of the RFCs' examples.
+_STATE: Final = Secret("STATE")
+_CODE: Final = Secret("CODE")
+_VERIFIER: Final = Secret("CODE_VERIFIER")
+_CLIENT_SECRET: Final = Secret("CLIENT_SECRET")
+_ACCESS_TOKEN: Final = Secret("ACCESS_TOKEN")
+_REFRESH_TOKEN: Final = Secret("REFRESH_TOKEN")
+_STAND_INS: Final = frozenset({_CODE, _VERIFIER, _CLIENT_SECRET, _ACCESS_TOKEN, _REFRESH_TOKEN})
+
+
+def requests_of(client: Client) -> Iterator[str]:
+    """Yield, line by line, what a client sends: to the owner's browser, with a code, and at each refresh."""
+    provider = client.provider
+    verifier = _VERIFIER if provider.sends_pkce else None
+    # An assertion that was signed for this is not shown, and would have ended long ago.
+    given = Given(access_token=_ACCESS_TOKEN, stamp=Stamp(at=datetime(1970, 1, 1, tzinfo=UTC), jti="JTI"))
+    yield from _step("authorize", lambda: [f"GET {authorization_url(client, _STATE, verifier).reveal()}"])
+    yield from _step("code", lambda: _written(code_request(client, _CODE, verifier, _CLIENT_SECRET, given)))
+    upgrade = provider.upgrade
+    if upgrade is not None:
+        yield from _step(
+            "upgrade", lambda: _written(upgrade_request(client, upgrade, _ACCESS_TOKEN, _CLIENT_SECRET, given))
+        )
+    yield from _step("refresh", lambda: _written(refresh_request(client, _REFRESH_TOKEN, _CLIENT_SECRET, given)))
+
+
+def _step(name: str, lines: Callable[[], list[str]]) -> Iterator[str]:
+    try:
+        first, *more = lines()
+    except ConfigurationError as error:
+        first, more = f"none: {error}", []
+    yield f"{name.ljust(9)}  {first}"
+    yield from (f"{'':9}  {line}" for line in more)
+
+
+def _written(request: TokenRequest) -> list[str]:
+    address, _, query = request.url.partition("?")
+    headers = [f"{name}: {_readable(value)}" for name, value in request.headers.items()]
+    body = request.content.decode("ascii")
+    lines = [f"{request.method} {address}", *([f"?{query}"] if query else []), *headers, *([body] if body else [])]
+    hidden = [secret.reveal() for secret in request.secrets if secret not in _STAND_INS]
+    for secret in hidden:
+        lines = [line.replace(secret, "***") for line in lines]
+    return lines
+
+
+def _readable(value: str) -> str:
+    """Return a header's value, HTTP Basic as the two words that it is made of."""
+    scheme, _, encoded = value.partition(" ")
+    if scheme != "Basic":
+        return value
+    return f"Basic {base64.b64decode(encoded).decode('ascii')} (in Base64)"
