@@ -33,8 +33,7 @@ def list_providers(
 ) -> None:
     """List the providers, with what matters most when tokens rotate.
 
-    KNOWN says where the facts come from: docs, inferred where some of them are a guess, yours where the configuration
-    sets them.
+    KNOWN says where the facts come from: docs, how many of them are inferred, yours where the configuration sets them.
 
     Example: evergrant providers list salesforce
     """

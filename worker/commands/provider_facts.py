@@ -73,7 +73,7 @@ def sureness(provider: Provider, catalogue: Mapping[str, Any], own: Mapping[str,
     """Return in a word or two how sure a provider's facts are."""
     if not catalogue:
         return Known.YOURS
-    word = "inferred" if provider.inferred else "docs"
+    word = f"{len(provider.inferred)} inferred" if provider.inferred else "docs"
     return f"{word} + yours" if own else word
 
 

@@ -66,7 +66,7 @@ async def discover(
         allow_private_addresses: as the provider's facts say.
 
     """
-    why = "there is no metadata"
+    whys: list[str] = []
     for url in metadata_urls(issuer):
         request = TokenRequest(
             url=url,
@@ -84,8 +84,8 @@ async def discover(
         found = read_metadata(answer, issuer)
         if isinstance(found, Discovered):
             return found
-        why = found.why
-    return NotDiscovered(why=why)
+        whys.append(found.why)
+    return NotDiscovered(why="; ".join(dict.fromkeys(whys)))
 
 
 def metadata_urls(issuer: str) -> tuple[str, ...]:

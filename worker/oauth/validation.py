@@ -33,13 +33,18 @@ def validated(model: type[Model], where: str, table: object) -> Model:
         raise ConfigurationError(f"[{where}] {_complaints(error, model)}") from None
 
 
+#: Names that a message lists where none is close: the catalogue alone has too many for one line.
+_NAMES_SHOWN: Final = 12
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return what to add to a message about an unknown name: the nearest known one, or all of them."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     if close:
         return f" (did you mean {close[0]!r}?)"
-    return f" (known: {', '.join(names)})" if names else ""
+    more = ", …" if len(names) > _NAMES_SHOWN else ""
+    return f" (known: {', '.join(names[:_NAMES_SHOWN])}{more})" if names else ""
 
 
 def _complaints(error: ValidationError, model: type[BaseModel]) -> str:
