@@ -25,6 +25,7 @@ from worker.oauth.token_tools import TokenTools
 from worker.observers import Observers
 from worker.packaged import migrations_path
 from worker.settings import Settings, load_settings
+from worker.storage.api_tokens import ApiTokens
 from worker.storage.authorization_requests import AuthorizationRequests
 from worker.storage.claim import Claims
 from worker.storage.client_status import ClientStatuses
@@ -32,15 +33,19 @@ from worker.storage.consents import Consents
 from worker.storage.database import create_engine
 from worker.storage.escrow import Escrow, escrow_homes
 from worker.storage.grants import Grants
+from worker.storage.idempotency import IdempotentRequests
+from worker.storage.operator_acts import OperatorActs
 from worker.storage.presence import Presence
 from worker.storage.schema import Schema
 from worker.storage.sealing import KeyRing, parse_keys
 from worker.storage.settle_queue import SettleQueue
 from worker.usecases.access_token import AccessTokens
 from worker.usecases.adopt import Adoption
+from worker.usecases.api_access import ApiAccess
 from worker.usecases.consent import ConsentFlow
 from worker.usecases.dispatch import Dispatch
 from worker.usecases.drain import Drains, DrainSupplies, Window
+from worker.usecases.operate import GrantOperations
 from worker.usecases.rotate import Rotation
 
 #: Connections of one process: claims, settles and ticks hold one for about a millisecond each, the presence one.
@@ -85,6 +90,9 @@ class Container:
     access_tokens: AccessTokens
     consent: ConsentFlow
     adoption: Adoption
+    operations: GrantOperations
+    api_access: ApiAccess
+    idempotent_requests: IdempotentRequests
     escrow: Escrow
     presence: Presence
 
@@ -204,6 +212,17 @@ def create_container(
             tick=monotonic,
         ),
         adoption=Adoption(registry=clients, consents=consents, grants=grants, new_id=uuid4, draw=_chance.random),
+        operations=GrantOperations(
+            grants=grants,
+            acts=OperatorActs(engine, keys),
+            token_tools=rotation.token_tools,
+            registry=clients,
+            lease=limits.lease,
+            tick=monotonic,
+            draw=_chance.random,
+        ),
+        idempotent_requests=IdempotentRequests(engine, keys, uuid4),
+        api_access=ApiAccess(registry=clients, tokens=ApiTokens(engine), random_bytes=os.urandom, new_id=uuid4),
         escrow=escrow,
         presence=presence,
     )

@@ -11,6 +11,7 @@ from typing import Final
 import typer
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+from worker.commands.api_tokens import api_tokens
 from worker.commands.catalogue import providers
 from worker.commands.clients import clients
 from worker.commands.database import db
@@ -42,6 +43,7 @@ cli.add_typer(grants, name="grants")
 cli.add_typer(clients, name="clients")
 cli.add_typer(providers, name="providers")
 cli.add_typer(keys, name="keys")
+cli.add_typer(api_tokens, name="api-tokens")
 cli.add_typer(db, name="db")
 
 

@@ -64,7 +64,7 @@ async def test_tokens_survive_the_database_and_the_worker(
         await first.http.aclose()
 
     kept = b"".join(path.read_bytes() for path in (tmp_path / "home" / "escrow").iterdir())
-    assert kept.count(b"refresh_token") == GRANTS
+    assert kept.count(b'"refresh_token"') == GRANTS
     second = _wire(tmp_path, client, database_url=database_url, broker_url=broker_url, keys=keys)
     try:
         await second.dispatch.dispatch()

@@ -94,9 +94,13 @@ async def test_asking_for_longer_than_tokens_live_costs_one_refresh_for_all(
         async with make_container(client.toml, **client.environment) as container:
             [(grant_id, seeded)] = await adopt(container, sandbox, client, due=False)
             watched = Watched(container.engine, container.grants._keys)
-            access_tokens = replace(container.access_tokens, grants=watched)
+            processes = [replace(container.access_tokens, grants=watched) for _ in range(2)]
             provider.hold()
-            asked = [asyncio.create_task(access_tokens.fresh(grant_id, timedelta(hours=2))) for _ in range(10)]
+            asked = [
+                asyncio.create_task(access_tokens.fresh(grant_id, timedelta(hours=2)))
+                for access_tokens in processes
+                for _ in range(5)
+            ]
             await until(lambda: provider.held and watched.looks > len(asked), PATIENCE, "all wait for one refresh")
             provider.release()
 
@@ -324,3 +328,28 @@ async def test_a_token_under_an_unknown_key_is_an_error_that_names_the_key(
 
         assert await value(right, "SELECT count(*) FROM grants WHERE state = 'active' AND leased_until IS NULL") == 2
     assert sandbox.control.report().refreshes_presented == 0
+
+
+async def test_one_who_gives_up_takes_the_token_from_nobody(
+    sandbox: RunningSandbox, make_container: ContainerMaker
+) -> None:
+    """Of two who wait for one refresh the first goes away: the other gets the token, at once and from that refresh."""
+    with TcpProxy(sandbox.url) as provider:
+        client = register(sandbox, token_endpoint_at=provider.url)
+        async with make_container(client.toml, **client.environment) as container:
+            [(grant_id, _seeded)] = await adopt(container, sandbox, client)
+            provider.hold()
+            first = asyncio.create_task(container.access_tokens.fresh(grant_id, MINUTE))
+            await until(lambda: provider.held, PATIENCE, "the refresh is answered")
+            second = asyncio.create_task(container.access_tokens.fresh(grant_id, MINUTE))
+            [flight] = container.access_tokens.flights.values()
+            await until(lambda: flight.waiting == 2, PATIENCE, "both wait")
+
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            provider.release()
+
+            assert isinstance(await second, FreshToken)
+            assert container.access_tokens.flights == {}
+    assert sandbox.control.report().refreshes_presented == 1

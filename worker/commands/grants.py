@@ -27,8 +27,9 @@ from worker.usecases.access_token import (
     RefreshFailed,
 )
 from worker.usecases.consent import LONGEST_SUBJECT
+from worker.usecases.operate import AtProvider, Done, NotPossible
 
-grants = typer.Typer(no_args_is_help=True, help="Adopt, list and look at grants.")
+grants = typer.Typer(no_args_is_help=True, help="Adopt, list and look at grants; pause, resume and revoke them.")
 
 #: Grants fetched at once while listing.
 _PAGE = 500
@@ -146,6 +147,44 @@ def refresh(grant_id: UUID) -> None:
         _explain(grant_id, result)
 
 
+@grants.command()
+def pause(grant_id: UUID) -> None:
+    """Stop refreshing one grant, until `grants resume`. What is under way is stored all the same.
+
+    Example: evergrant grants pause 018f3c5e-0000-4000-8000-000000000000
+    """
+    changed = _done(grant_id, with_container(lambda container: container.operations.pause(grant_id)))
+    typer.echo(f"{grant_id} is paused" if changed else f"{grant_id} was paused already")
+
+
+@grants.command()
+def resume(grant_id: UUID) -> None:
+    """Let a paused grant go on: it is due when it would have been.
+
+    Example: evergrant grants resume 018f3c5e-0000-4000-8000-000000000000
+    """
+    changed = _done(grant_id, with_container(lambda container: container.operations.resume(grant_id)))
+    typer.echo(f"{grant_id} is refreshed again" if changed else f"{grant_id} was not paused")
+
+
+@grants.command()
+def revoke(grant_id: UUID) -> None:
+    """End one grant on purpose, here and, where it offers that, at its provider. It may be repeated.
+
+    Example: evergrant grants revoke 018f3c5e-0000-4000-8000-000000000000
+    """
+    result = with_container(lambda container: container.operations.revoke(grant_id))
+    if isinstance(result, NoSuchGrant):
+        fail(f"there is no grant {grant_id}")
+    match result.at_provider:
+        case AtProvider.REVOKED:
+            typer.echo(f"{grant_id} is revoked, here and at its provider")
+        case AtProvider.NOT_OFFERED:
+            typer.echo(f"{grant_id} is revoked here; its provider has no endpoint to revoke it at")
+        case AtProvider.NOT_CONFIRMED:
+            fail(f"grant {grant_id} is revoked here, and its provider has not confirmed it: try again")
+
+
 def token(
     grant: Annotated[str, typer.Argument(metavar="ID|CLIENT", help="A grant's id, or a client before a subject.")],
     subject: Annotated[str | None, typer.Argument(help="The subject, after a client.")] = None,
@@ -183,6 +222,17 @@ async def _grant_id(container: Container, grant: str, subject: str | None) -> UU
         return UUID(grant)
     except ValueError:
         raise typer.BadParameter(f"{grant!r} is not a grant's id; give an id, or a client and a subject") from None
+
+
+def _done(grant_id: UUID, result: Done | NotPossible | NoSuchGrant) -> bool:
+    match result:
+        case NotPossible(state=state):
+            fail(f"grant {grant_id} is {state}: see `evergrant grants show`")
+        case NoSuchGrant():
+            fail(f"there is no grant {grant_id}")
+        case Done():
+            pass
+    return result.changed
 
 
 def _explain(grant: object, result: NoSuchGrant | NotKeptAlive | HeldBack | RefreshFailed) -> NoReturn:

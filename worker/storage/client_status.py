@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import text
@@ -86,7 +87,23 @@ _RESUME: Final = text("""
         RETURNING client)
     INSERT INTO events (type, client) SELECT 'client.resumed', client FROM resumed RETURNING client
 """)
+_HOLD: Final = text("""
+    SELECT paused_by_operator, throttled_until, breaker_opened_at, breaker_reason, canary_at, now() AS now
+      FROM client_status WHERE client = :client
+""")
 _FAILED: Final = text("SELECT failed_canaries FROM client_status WHERE client = :client")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """What keeps a client from being refreshed, as of `now` on the database's clock."""
+
+    now: datetime
+    paused_by_operator: bool
+    throttled_until: datetime | None
+    breaker_opened_at: datetime | None
+    breaker_reason: str | None
+    canary_at: datetime | None
 
 
 class ClientStatuses:
@@ -135,6 +152,12 @@ class ClientStatuses:
         """Take away whatever holds a client back, by an operator's will; tell whether anything did."""
         async with self._engine.begin() as connection:
             return (await connection.execute(_RESUME, {"client": client})).first() is not None
+
+    async def hold(self, client: str) -> Hold | None:
+        """Return what holds a client back; None where nothing ever has."""
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(_HOLD, {"client": client})).one_or_none()
+            return Hold(**row._mapping) if row is not None else None  # noqa: SLF001 -- SQLAlchemy's public name
 
     async def throttle(self, client: str, wait: timedelta) -> bool:
         """Pause a client for a while; a pause that lasts longer already is kept."""

@@ -8,6 +8,8 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from worker.storage.idempotency import KEPT
+
 #: Rows removed per transaction: a few milliseconds, so that nothing waits behind it.
 LIMIT: Final = 5_000
 #: Transactions per table and call: with a call a minute, far more than the fastest worker adds.
@@ -18,6 +20,8 @@ AUTHORIZATION_REQUESTS: Final = timedelta(days=1)
 ROTATIONS: Final = timedelta(days=7)
 #: What happened is kept for a quarter of a year: longer than a reminder or a complaint takes to come.
 EVENTS: Final = timedelta(days=90)
+#: As long as `worker.storage.idempotency` answers out of them.
+IDEMPOTENT_REQUESTS: Final = KEPT
 
 _PRUNE: Final = {
     "authorization_requests": (
@@ -27,6 +31,14 @@ _PRUNE: Final = {
                  LIMIT :limit)
         """),
         AUTHORIZATION_REQUESTS,
+    ),
+    "idempotent_requests": (
+        text("""
+            DELETE FROM idempotent_requests WHERE id IN (
+                SELECT id FROM idempotent_requests WHERE began_at < now() - CAST(:age AS interval)
+                 ORDER BY began_at LIMIT :limit)
+        """),
+        IDEMPOTENT_REQUESTS,
     ),
     "rotations": (
         text("""

@@ -11,7 +11,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from worker.domain.grant import GrantState
+from worker.domain.roles import Role
 
+_ROLES = ", ".join(f"'{role}'" for role in Role)
 _STATES = ", ".join(f"'{state}'" for state in GrantState)
 
 
@@ -186,4 +188,48 @@ class Event(Base):
         Index("ix_events_grant_id", "grant_id", "id"),
         # What the brake counts: deaths are rare, so the index is small.
         Index("ix_events_deaths", "client", "at", postgresql_where=text("type = 'grant.reconsent_required'")),
+    )
+
+
+class ApiToken(Base):
+    """What lets a program use the API: its role, the client that it is bound to, and how long it is good."""
+
+    __tablename__ = "api_tokens"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+    #: SHA-256 of the token: whoever reads this table cannot use the API.
+    token_hash: Mapped[bytes]
+    role: Mapped[str]
+    client: Mapped[str | None]  #: null: all clients
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint(f"role IN ({_ROLES})", name="role"),
+        Index("uq_api_tokens_token_hash", "token_hash", unique=True),
+    )
+
+
+class IdempotentRequest(Base):
+    """A POST that came with an Idempotency-Key: what was asked, and the answer for whoever asks the same again."""
+
+    __tablename__ = "idempotent_requests"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    caller_id: Mapped[UUID]
+    #: SHA-256 of the key, and of method, path and body under the key: neither can be read back.
+    key_hash: Mapped[bytes]
+    request_hash: Mapped[bytes]
+    began_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    #: Null while the first request is under way.
+    status: Mapped[int | None]
+    #: The answer's media type, location and body, sealed.
+    answer: Mapped[bytes | None]
+
+    __table_args__ = (
+        Index("uq_idempotent_requests_caller_id_key_hash", "caller_id", "key_hash", unique=True),
+        Index("ix_idempotent_requests_began_at", "began_at"),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -29,6 +29,7 @@ class FreshToken:
     access_token: Secret
     expires_at: datetime | None
     generation: int
+    now: datetime = field(compare=False)  #: the database's clock when it was looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,14 @@ class RefreshFailed:
     outcome: Outcome
 
 
+@dataclass(slots=True, kw_only=True)
+class _Flight:
+    """One refresh of one grant, and how many in this process wait for it."""
+
+    task: asyncio.Task[AccessTokenResult]
+    waiting: int = 0
+
+
 AccessTokenResult = FreshToken | NoSuchGrant | NotKeptAlive | HeldBack | RefreshFailed
 
 
@@ -71,6 +80,9 @@ class AccessTokens:
     registry: Registry
     lease: timedelta
     tick: Callable[[], float]
+    #: By grant: of all who ask in this process one claims and looks, so that a crowd does not stand before the database
+    #: when the answer is to be stored.
+    flights: dict[UUID, _Flight] = field(default_factory=dict, init=False)
 
     async def fresh(self, grant_id: UUID, min_ttl: timedelta) -> AccessTokenResult:
         """Return an access token valid for at least `min_ttl`, refreshing the grant first where needed.
@@ -99,6 +111,28 @@ class AccessTokens:
         return await self._refresh(held, timedelta(0), force=True)
 
     async def _refresh(self, held: HeldToken, min_ttl: timedelta, *, force: bool) -> AccessTokenResult:
+        flight = self.flights.get(held.grant_id)
+        if flight is None:
+            flight = _Flight(task=asyncio.create_task(self._fly(held, min_ttl, force=force)))
+            self.flights[held.grant_id] = flight
+            flight.task.add_done_callback(lambda _task: self._land(held.grant_id, flight))
+        flight.waiting += 1
+        try:
+            return await asyncio.shield(flight.task)
+        except asyncio.CancelledError:
+            if flight.waiting == 1:  # nobody else waits for it
+                self._land(held.grant_id, flight)
+                flight.task.cancel()
+                await asyncio.gather(flight.task, return_exceptions=True)
+            raise
+        finally:
+            flight.waiting -= 1
+
+    def _land(self, grant_id: UUID, flight: _Flight) -> None:
+        if self.flights.get(grant_id) is flight:
+            del self.flights[grant_id]
+
+    async def _fly(self, held: HeldToken, min_ttl: timedelta, *, force: bool) -> AccessTokenResult:
         client = self.registry.client(held.client)
         deadline = self.tick() + self.lease.total_seconds()
         first_token = held.access_token
@@ -163,4 +197,9 @@ def _stored(held: HeldToken, min_ttl: timedelta) -> FreshToken | None:
     # An adopted token whose end nobody has told may have ended long ago.
     if held.access_expires_at is None or held.access_expires_at < held.now + min_ttl:
         return None
-    return FreshToken(access_token=held.access_token, expires_at=held.access_expires_at, generation=held.generation)
+    return FreshToken(
+        access_token=held.access_token,
+        expires_at=held.access_expires_at,
+        generation=held.generation,
+        now=held.now,
+    )

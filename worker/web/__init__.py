@@ -1,1 +1,1 @@
-"""What is served over HTTP: consent endpoints, the page, health and metrics."""
+"""What is served over HTTP: the JSON API, consent endpoints, the page, health and metrics."""

@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from worker.bootstrap import Container, software
 from worker.web import consent, health, metrics, page
+from worker.web.api.application import add_api
 from worker.web.gauges import DatabaseGauges
 from worker.web.headers import SecurityHeaders
 from worker.web.pages import Pages
@@ -39,7 +40,7 @@ def create_web_app(create: Callable[[], Container], registry: CollectorRegistry 
         finally:
             await container.close()
 
-    app = FastAPI(title="Evergrant", version=software(), lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="Evergrant", version=software(), lifespan=lifespan, openapi_url=None)
     app.state.pages = Pages(HERE / "templates")
     app.state.registry = registry
     app.add_middleware(SecurityHeaders)
@@ -47,5 +48,6 @@ def create_web_app(create: Callable[[], Container], registry: CollectorRegistry 
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(page.router)
+    add_api(app)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     return app

@@ -1,0 +1,117 @@
+"""API tokens: kept as hashes, with the role of whoever holds one, and found by the hash at every request."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from worker.domain.roles import Caller, Role
+from worker.domain.secret import Secret
+
+#: The last use is written at most this often: who asks a hundred times a second must not write as often.
+USE_NOTED_EVERY: Final = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiTokenView:
+    """An API token without anything that would let somebody use it."""
+
+    id: UUID
+    name: str | None
+    role: Role
+    client: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+_ADD: Final = text("""
+    INSERT INTO api_tokens (id, name, token_hash, role, client, expires_at)
+    VALUES (:id, :name, :token_hash, :role, :client, now() + CAST(:lifetime AS interval))
+""")
+_FIND: Final = text("""
+    SELECT id, name, role, client,
+           last_used_at IS NULL OR last_used_at < now() - CAST(:every AS interval) AS is_use_noted
+      FROM api_tokens
+     WHERE token_hash = :token_hash AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+""")
+_NOTE_USE: Final = text("""
+    UPDATE api_tokens SET last_used_at = now()
+     WHERE id = :id AND (last_used_at IS NULL OR last_used_at < now() - CAST(:every AS interval))
+""")
+_LIST: Final = text("""
+    SELECT id, name, role, client, created_at, expires_at, last_used_at, revoked_at
+      FROM api_tokens ORDER BY created_at, id
+""")
+_REVOKE: Final = text("""
+    UPDATE api_tokens SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL RETURNING id
+""")
+
+
+class ApiTokens:
+    """Adds API tokens, finds whose one is, and revokes them."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def add(
+        self,
+        token_id: UUID,
+        token: Secret,
+        *,
+        role: Role,
+        client: str | None,
+        name: str | None,
+        lifetime: timedelta | None,
+    ) -> None:
+        """Remember a token by its hash; without a lifetime it is good until it is revoked."""
+        columns = {
+            "id": token_id,
+            "name": name,
+            "token_hash": _hash(token),
+            "role": role.value,
+            "client": client,
+            "lifetime": lifetime,
+        }
+        async with self._engine.begin() as connection:
+            await connection.execute(_ADD, columns)
+
+    async def find(self, token: Secret) -> Caller | None:
+        """Return whose a token is, and note its use; None where it is unknown, expired or revoked."""
+        # Found by hash: what an index lookup tells by its time is of no use to whoever cannot make the hash.
+        looked_for = {"token_hash": _hash(token), "every": USE_NOTED_EVERY}
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(_FIND, looked_for)).one_or_none()
+            if row is None:
+                return None
+            if row.is_use_noted:
+                await connection.execute(_NOTE_USE, {"id": row.id, "every": USE_NOTED_EVERY})
+                await connection.commit()
+        return Caller(id=row.id, name=row.name, role=Role(row.role), client=row.client)
+
+    async def list(self) -> Sequence[ApiTokenView]:
+        """Return all tokens, the oldest first, those that are good no more included."""
+        async with self._engine.connect() as connection:
+            return [
+                ApiTokenView(**{**row._mapping, "role": Role(row.role)})  # noqa: SLF001 -- SQLAlchemy's public name
+                for row in await connection.execute(_LIST)
+            ]
+
+    async def revoke(self, token_id: UUID) -> bool:
+        """End a token from the next request on; tell whether there was one that had not been revoked."""
+        async with self._engine.begin() as connection:
+            return (await connection.execute(_REVOKE, {"id": token_id})).first() is not None
+
+
+def _hash(token: Secret) -> bytes:
+    # A token holds 256 random bits, so a plain hash is as good as a slow one; what is no token at all may hold halves
+    # of surrogate pairs.
+    return hashlib.sha256(token.reveal().encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,130 @@
+"""`/v1/grants`: adopt, list, read and change grants."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Query, Response
+from pydantic import BaseModel, ConfigDict
+
+from worker.bootstrap import Container
+from worker.domain.grant import GrantState
+from worker.domain.secret import Secret
+from worker.storage.consents import Arrival
+from worker.web.api.access import TheCaller, no_such_grant, own_client, own_grant
+from worker.web.api.models import GrantAnswer, GrantPage
+from worker.web.api.problems import Kind, Problem, documented
+from worker.web.api.route import IDEMPOTENT, api_router
+from worker.web.api.values import (
+    DEFAULT_PAGE,
+    Cursor,
+    Email,
+    Name,
+    PageLength,
+    PositiveSeconds,
+    Token,
+    read_cursor,
+    write_cursor,
+)
+from worker.web.dependencies import TheContainer
+
+router = api_router("grants")
+
+
+class Adopt(BaseModel):
+    """A grant whose tokens come from elsewhere. From now on nobody else may refresh it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    client: Name
+    subject: Name
+    refresh_token: Token
+    access_token: Token | None = None
+    expires_in: PositiveSeconds | None = None
+    email: Email | None = None
+
+
+class Change(BaseModel):
+    """What of a grant can be changed. What is left out stays; null takes it away (RFC 7396)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    email: Email | None = None
+
+
+@router.post(
+    "/grants",
+    status_code=HTTPStatus.CREATED,
+    dependencies=IDEMPOTENT,
+    responses={
+        HTTPStatus.CREATED.value: {"headers": {"Location": {"schema": {"type": "string"}, "required": True}}},
+        **documented(HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    },
+)
+async def adopt_grant(caller: TheCaller, container: TheContainer, wanted: Adopt, response: Response) -> GrantAnswer:
+    """Take over a grant: it is kept alive from now on. Without an access token and its lifetime it is due at once."""
+    own_client(caller, wanted.client)
+    access_token = Secret(wanted.access_token.get_secret_value()) if wanted.access_token is not None else None
+    grant_id, arrival = await container.adoption.adopt(
+        wanted.client,
+        wanted.subject,
+        refresh_token=Secret(wanted.refresh_token.get_secret_value()),
+        access_token=access_token,
+        expires_in=timedelta(seconds=wanted.expires_in) if wanted.expires_in is not None else None,
+        email=wanted.email,
+    )
+    if arrival is Arrival.ALREADY_THERE:
+        detail = "Adopting never replaces a grant: nothing was changed."
+        raise Problem(HTTPStatus.CONFLICT, Kind.GRANT_EXISTS, detail, about={"grant": str(grant_id)})
+    response.headers["Location"] = f"/v1/grants/{grant_id}"
+    return await shown(container, grant_id)
+
+
+@router.get("/grants")
+async def list_grants(
+    caller: TheCaller,
+    container: TheContainer,
+    *,
+    client: Annotated[Name | None, Query()] = None,
+    state: Annotated[GrantState | None, Query()] = None,
+    cursor: Annotated[Cursor | None, Query()] = None,
+    limit: Annotated[PageLength, Query()] = DEFAULT_PAGE,
+) -> GrantPage:
+    """List grants in the order of client and subject."""
+    wanted = own_client(caller, client) if client is not None else caller.client
+    after = read_cursor(cursor) if cursor is not None else None
+    found = await container.grants.list(client=wanted, state=state, after=after, limit=limit + 1)
+    page = found[:limit]
+    following = write_cursor(page[-1].client, page[-1].subject) if len(found) > limit else None
+    return GrantPage(items=[GrantAnswer.of(view) for view in page], next=following)
+
+
+@router.get("/grants/{grant_id}", responses=documented(HTTPStatus.NOT_FOUND))
+async def read_grant(caller: TheCaller, container: TheContainer, grant_id: UUID) -> GrantAnswer:
+    """Read one grant, without its tokens."""
+    return await shown(container, await own_grant(caller, container, grant_id))
+
+
+@router.patch("/grants/{grant_id}", responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
+async def change_grant(caller: TheCaller, container: TheContainer, grant_id: UUID, change: Change) -> GrantAnswer:
+    """Change where a grant's owner can be reached."""
+    await own_grant(caller, container, grant_id)
+    if "email" in change.model_fields_set:
+        await container.operations.acts.set_email(grant_id, change.email)
+    return await shown(container, grant_id)
+
+
+async def shown(container: Container, grant_id: UUID) -> GrantAnswer:
+    """Return a grant as it stands now.
+
+    Raises:
+        Problem: 404.
+
+    """
+    view = await container.grants.show(grant_id)
+    if view is None:
+        raise no_such_grant(grant_id)
+    return GrantAnswer.of(view)
