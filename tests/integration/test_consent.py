@@ -208,7 +208,7 @@ def test_the_cookie_on_http_is_for_this_host_and_out_of_reach_of_scripts(
         pair, attributes = cookie_of(web, client)
 
     assert pair.startswith("evergrant_browser=")
-    assert attributes == {"httponly": "", "max-age": "900", "path": "/", "samesite": "lax"}
+    assert attributes == {"httponly": "", "max-age": "86400", "path": "/", "samesite": "lax"}
 
 
 async def test_the_cookie_on_https_is_bound_to_the_host(
@@ -221,7 +221,7 @@ async def test_the_cookie_on_https_is_bound_to_the_host(
         with make_web(client.toml, public_url=PUBLIC, **client.environment) as web, browser(web) as owner:
             pair, attributes = cookie_of(web, client)
             assert pair.startswith("__Host-evergrant_browser=")
-            assert attributes == {"httponly": "", "max-age": "900", "path": "/", "samesite": "lax", "secure": ""}
+            assert attributes == {"httponly": "", "max-age": "86400", "path": "/", "samesite": "lax", "secure": ""}
 
             # The proxy takes the browser's TLS away, and the cookie that came with it along.
             owner.http.headers["cookie"] = pair

@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, Response
 
 from worker.domain.errors import ConfigurationError
 from worker.domain.outcome import Dead, Failure, InDoubt, Misconfigured, Throttled, Unavailable
-from worker.domain.secret import Secret
 from worker.logging import get_logger
 from worker.storage.authorization_requests import StateRefused
 from worker.storage.away import AWAY
 from worker.storage.consents import Arrival
 from worker.usecases.consent import (
-    CONSENT_LIFETIME,
     LONGEST_SUBJECT,
     CallbackMalformed,
     ConsentRefused,
@@ -25,13 +23,13 @@ from worker.usecases.consent import (
     NoRefreshToken,
     WrongIssuer,
 )
+from worker.web.browser_mark import browser_mark, send_off
 from worker.web.dependencies import TheContainer, ThePages
 from worker.web.pages import Pages
 
 router = APIRouter()
 log = get_logger("evergrant.web")
 
-_COOKIE: Final = "evergrant_browser"
 _LONGEST_EMAIL: Final = 254  # RFC 5321 section 4.5.3.1.3, less the angle brackets
 _AGAIN: Final = "Start again from the link that brought you here."
 
@@ -52,25 +50,13 @@ async def connect(
         return pages.message(400, "Whose grant is this?", text)
     if email is not None and not email.isprintable():
         return pages.message(400, "This address cannot be used", "The e-mail address holds characters that none has.")
-    secure = container.settings.public_url.startswith("https://")
-    known = request.cookies.get(_cookie(secure=secure))
     try:
-        started = await container.consent.begin(client, subject, email, Secret(known) if known else None)
+        started = await container.consent.begin(client, subject, email, browser_mark(request, container))
     except ConfigurationError as error:
         return _no_such_client(pages, error)
     except AWAY as error:
         return _database_away(pages, "consent_not_begun", error)
-    response = RedirectResponse(started.location.reveal(), status_code=302)
-    response.set_cookie(
-        _cookie(secure=secure),
-        started.browser.reveal(),
-        max_age=int(CONSENT_LIFETIME.total_seconds()),
-        path="/",
-        secure=secure,
-        httponly=True,
-        samesite="lax",  # the provider's redirect back is a top-level navigation, with which "lax" cookies go
-    )
-    return response
+    return send_off(started, container)
 
 
 @router.get("/oauth/callback", response_model=None)
@@ -78,13 +64,11 @@ async def callback(request: Request, container: TheContainer, pages: ThePages) -
     """Receive the browser back from the provider, exchange the code and store the grant."""
     pairs = request.query_params.multi_items()
     parameters = dict(pairs)
-    secure = container.settings.public_url.startswith("https://")
-    browser = request.cookies.get(_cookie(secure=secure))
     if len(parameters) != len(pairs):
         # RFC 6749 section 3.1: a parameter that stands twice makes the answer invalid.
         return _answer(pages, CallbackMalformed(what="a parameter stands twice"))
     try:
-        result = await container.consent.finish(parameters, Secret(browser) if browser else None)
+        result = await container.consent.finish(parameters, browser_mark(request, container))
     except ConfigurationError as error:
         return _no_such_client(pages, error)
     except AWAY as error:
@@ -92,10 +76,6 @@ async def callback(request: Request, container: TheContainer, pages: ThePages) -
     if isinstance(result, GrantStored) and result.arrival is Arrival.REVIVED:
         container.observers.revived(result.client)
     return _answer(pages, result)
-
-
-def _cookie(*, secure: bool) -> str:
-    return f"__Host-{_COOKIE}" if secure else _COOKIE
 
 
 def _no_such_client(pages: Pages, error: ConfigurationError) -> HTMLResponse:
