@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from worker.domain.errors import ConfigurationError
 from worker.domain.secret import Secret
+from worker.mail.server import read_mail_server, read_sender
 
 PREFIX: Final = "EVERGRANT_"
 _FILE: Final = "_FILE"
@@ -21,6 +22,16 @@ DEFAULT_PUBLIC_URL: Final = "http://127.0.0.1:8080"
 
 def _secret(value: object) -> object:
     return Secret(value) if isinstance(value, str) else value
+
+
+def _mail_server(url: Secret) -> Secret:
+    read_mail_server(url)
+    return url
+
+
+def _sender(text: str) -> str:
+    read_sender(text)
+    return text
 
 
 SecretText = Annotated[Secret, BeforeValidator(_secret)]
@@ -37,8 +48,8 @@ class Settings(BaseModel):
     config: Path | None = None  #: None: `config/evergrant.toml` where that exists
     home_dir: Path = DEFAULT_HOME
     public_url: str = DEFAULT_PUBLIC_URL
-    smtp_url: SecretText | None = None
-    mail_from: str | None = None
+    smtp_url: Annotated[SecretText, AfterValidator(_mail_server)] | None = None  #: none: no mails are sent
+    mail_from: Annotated[str, AfterValidator(_sender)] | None = None
     log_format: Literal["json", "console"] | None = None  #: None: console at a terminal, json elsewhere
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     #: Where a worker or beat serves /metrics; none: it serves none.
@@ -48,6 +59,13 @@ class Settings(BaseModel):
     def _public_url_is_one(self) -> Settings:
         if not _is_base_url(self.public_url):
             raise ValueError("PUBLIC_URL: is not a base URL such as https://tokens.example")
+        return self
+
+    @model_validator(mode="after")
+    def _mails_have_both(self) -> Settings:
+        if (self.smtp_url is None) != (self.mail_from is None):
+            missing, given = ("MAIL_FROM", "SMTP_URL") if self.mail_from is None else ("SMTP_URL", "MAIL_FROM")
+            raise ValueError(f"{missing}: is not set, and mails need it beside {PREFIX}{given}")
         return self
 
     def public_url_or(self, port: int) -> str:

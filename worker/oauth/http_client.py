@@ -22,9 +22,9 @@ from aiohttp import AddrInfoType
 from aiohttp.connector import Connection
 from httpx_aiohttp import AiohttpTransport
 
+from worker.domain.loopback import is_loopback
 from worker.oauth.addresses import is_public
 from worker.oauth.client import ClientKey
-from worker.oauth.provider_values import is_loopback
 from worker.oauth.route import Addresses, Route
 
 #: Many servers close an idle connection after 5 s. A request sent into a connection that is just being closed is in

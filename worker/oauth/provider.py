@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from worker.domain.facts import DEFAULT_STRIKE_INTERVAL, DEFAULT_STRIKES, Anchor, OldToken, Rotation, TokenFacts
+from worker.domain.loopback import is_loopback
 from worker.oauth.addresses import is_private_literal
 from worker.oauth.placeholders import Placeholder, Source, Template, fill, fits, names_in, undeclared
 from worker.oauth.provider_answers import Answer
@@ -28,7 +29,6 @@ from worker.oauth.provider_values import (
     Parameters,
     Rate,
     RequestTime,
-    is_loopback,
     one_or_many,
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 from worker.domain.duration import parse_duration, write_duration
+from worker.domain.loopback import is_loopback
 
 #: Every table of the configuration: an unknown key is an error, and no message repeats a value.
 STRICT: Final = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -28,18 +28,6 @@ _PATH: Final = re.compile(r"[^.\s]+(?:\.[^.\s]+)*")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 #: What the body and the connection decide, or what would name another host.
 _OUR_HEADERS: Final = frozenset({"content-length", "content-type", "host", "transfer-encoding", "connection"})
-
-
-def is_loopback(host: str | None) -> bool:
-    """Tell whether a URL's host is this machine: `localhost`, 127.0.0.0/8 or ::1."""
-    if host is None:
-        return False
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def split_url(url: str) -> SplitResult | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from worker.domain.loopback import is_loopback
 from worker.oauth.client import Client, ClientKey
 from worker.oauth.provider_steps import ClientAuth
-from worker.oauth.provider_values import is_loopback, split_url
+from worker.oauth.provider_values import split_url
 
 
 class Addresses(Enum):

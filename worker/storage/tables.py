@@ -11,9 +11,12 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from worker.domain.grant import GrantState
+from worker.domain.reconsent import MailKind, MailState
 from worker.domain.roles import Role
 
 _ROLES = ", ".join(f"'{role}'" for role in Role)
+_MAIL_KINDS = ", ".join(f"'{kind}'" for kind in MailKind)
+_MAIL_STATES = ", ".join(f"'{state}'" for state in MailState)
 _STATES = ", ".join(f"'{state}'" for state in GrantState)
 
 
@@ -105,6 +108,8 @@ class Grant(Base):
         # The rescue's index, and the count of what is in flight: only what is leased stands in it.
         Index("ix_grants_leased", "client", "leased_until", postgresql_where=text("leased_until IS NOT NULL")),
         Index("ix_grants_state", "state", "client", postgresql_where=text("state <> 'active'")),
+        # What re-consent mails are made of: those that died lately.
+        Index("ix_grants_dead", "state_since", postgresql_where=text("state = 'reconsent_required'")),
         {"postgresql_with": {"fillfactor": 70}},  # room for the new version of a row on its own page
     )
 
@@ -232,4 +237,55 @@ class IdempotentRequest(Base):
     __table_args__ = (
         Index("uq_idempotent_requests_caller_id_key_hash", "caller_id", "key_hash", unique=True),
         Index("ix_idempotent_requests_began_at", "began_at"),
+    )
+
+
+class ReconsentMail(Base):
+    """A mail that asks one grant's owner to authorize again, recorded before it is sent.
+
+    One row for each grant, death and occasion. What goes to one owner at once shares a `message_id`.
+    """
+
+    __tablename__ = "reconsent_mails"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    grant_id: Mapped[UUID]
+    client: Mapped[str]
+    subject: Mapped[str]
+    #: Which death it is about: the grant's `state_since`; of a consent that is about to end, its `refresh_expires_at`.
+    death: Mapped[datetime]
+    kind: Mapped[str]
+    #: The how manieth of its kind for this death.
+    number: Mapped[int] = mapped_column(server_default="1")
+    #: An address, or several with commas between them: the owner's, else the client's fallback recipients.
+    recipient: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default="waiting")
+    due_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    #: Chosen at the first attempt and kept: the Message-ID is the same each time, and so is the link.
+    message_id: Mapped[UUID | None]
+    link_expires_at: Mapped[datetime | None]
+    link_used_at: Mapped[datetime | None]
+    #: The attempt under way.
+    claim_id: Mapped[UUID | None]
+    claimed_until: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    #: Attempts after which nobody knows whether the server had taken it: it may have come so often more than once.
+    doubts: Mapped[int] = mapped_column(server_default="0")
+    #: Why it was not taken at the last attempt: the server's answer, without anything secret.
+    last_error: Mapped[str | None]
+    last_error_status: Mapped[int | None]
+    last_error_at: Mapped[datetime | None]
+    sent_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+    __table_args__ = (
+        CheckConstraint(f"kind IN ({_MAIL_KINDS})", name="kind"),
+        CheckConstraint(f"state IN ({_MAIL_STATES})", name="state"),
+        Index("uq_reconsent_mails_occasion", "grant_id", "death", "kind", "number", unique=True),
+        Index("ix_reconsent_mails_due", "due_at", postgresql_where=text("state = 'waiting'")),
+        Index("ix_reconsent_mails_claimed", "claimed_until", postgresql_where=text("state = 'sending'")),
+        # What else waits for the same owner, and when the owner had the last one.
+        Index("ix_reconsent_mails_recipient", "recipient", "sent_at"),
+        Index("ix_reconsent_mails_message_id", "message_id", postgresql_where=text("message_id IS NOT NULL")),
+        Index("ix_reconsent_mails_created_at", "created_at", "id"),
     )

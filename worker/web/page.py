@@ -12,8 +12,8 @@ from fastapi.responses import HTMLResponse
 
 from worker.bootstrap import Container
 from worker.domain.grant import GrantState
+from worker.domain.loopback import is_loopback
 from worker.metrics import sandbox_counts
-from worker.oauth.provider_values import is_loopback
 from worker.storage.away import AWAY
 from worker.storage.overview import read_overview
 from worker.web.dependencies import TheContainer, ThePages
