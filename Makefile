@@ -37,8 +37,8 @@ layers: $(VENV)/installed-dev ## import-linter: which layer may import which
 migrations: $(VENV)/installed-dev ## the migrations make what the models say, on a real PostgreSQL
 	$(BIN)/python -m tests.support.alembic_check
 
-bench: $(VENV)/installed-dev ## measure the window between an answer and its commit
-	$(BIN)/python -m tests.bench.settle_window
+bench: $(VENV)/installed-bench ## measure speed and scale beside what a user would write; BENCH_OPTIONS="--quick"
+	@PYTHONPATH=$(VENV)/bench $(BIN)/python -m tests.bench $(BENCH_OPTIONS)
 
 picture: $(VENV)/installed-dev ## take README's picture of the page
 	$(BIN)/python -m tests.browser.take_picture
@@ -50,6 +50,7 @@ format: $(VENV)/installed-dev ## let ruff mend what it can
 lock: $(VENV)/uv-installed ## pin all dependencies with hashes, without any download address
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --extra embedded pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --extra embedded --group dev pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --group bench -c requirements-dev.lock -o requirements-bench.lock
 
 clean: ## remove the virtual environment and caches; the data in .evergrant stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -65,6 +66,14 @@ $(VENV)/installed: $(VENV)/uv-installed requirements.lock pyproject.toml
 $(VENV)/installed-dev: $(VENV)/uv-installed requirements-dev.lock pyproject.toml
 	$(call install,requirements-dev.lock)
 	@touch $(VENV)/installed
+
+# Beside the product, not in it: nothing of it changes what is measured, or what other targets find.
+$(VENV)/installed-bench: $(VENV)/installed requirements-bench.lock
+	@echo "installing requirements-bench.lock"
+	@rm -rf $(VENV)/bench
+	@$(BIN)/uv pip install -q --python $(BIN)/python --target $(VENV)/bench --require-hashes -r requirements-bench.lock \
+		|| $(BIN)/python -m pip install -q --target $(VENV)/bench --require-hashes -r requirements-bench.lock
+	@touch $@
 
 # uv takes seconds; where it cannot reach the index that pip is set up for, pip does the same from the same lock.
 define install

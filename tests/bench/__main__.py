@@ -1,0 +1,57 @@
+"""`python -m tests.bench`, which `make bench` calls: measures part by part, then prints and leaves the report."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from tests.bench import reach, report
+from tests.bench.environment import hide_packages
+from tests.bench.findings import Findings
+from tests.bench.options import Options, read_options
+from tests.bench.parts import refresh
+from tests.bench.world import World, running_world
+from worker.logging import configure_logging
+
+PARTS: Final[dict[str, Callable[[World, Options], Findings]]] = {"refresh": refresh.measure}
+
+
+def main() -> int:
+    """Measure; return 1 when a limit is missed."""
+    options = read_options(sys.argv[1:], list(PARTS))
+    hide_packages()
+    configure_logging("json", "warning")
+    options.out.mkdir(parents=True, exist_ok=True)
+    about = report.machine(datetime.now().astimezone())  # noqa: TID251 -- a program of its own; the report says when
+    # Beside the report, not under /tmp: that may be memory, and the largest table has gigabytes.
+    with TemporaryDirectory(prefix="work-", dir=options.out) as work:
+        Path(work).chmod(0o711)  # PostgreSQL runs as another user where we are root
+        with running_world(Path(work), options.out, _say) as world:
+            found = [_measured(name, world, options) for name in options.parts]
+    print(report.write(options.out, found, about), flush=True)
+    print(f"report.txt and report.json are in {options.out}", flush=True)
+    missed = reach.failures(report.facts_of(found))
+    for measure in missed:
+        print(f"missed: {measure}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+def _measured(name: str, world: World, options: Options) -> Findings:
+    began = time.monotonic()
+    _say(f"{name} ...")
+    found = PARTS[name](world, options)
+    _say(f"{name}: {time.monotonic() - began:.0f} s")
+    return found
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

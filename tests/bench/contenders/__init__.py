@@ -1,0 +1,1 @@
+"""What is measured side by side: Evergrant, a loop without safety, and what a user would write."""

@@ -1,0 +1,123 @@
+"""Evergrant as it runs in production: worker processes and a beat, measured from outside by what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Final
+
+from tests.bench import population
+from tests.bench.contenders.contender import Cell, Measured, Meter, database_now, stored_since, wait_until
+from tests.bench.token_endpoint import Behaviour
+from tests.bench.world import CLIENT, CLIENT_SECRET, World
+from tests.support.deployment import Deployment, deployed
+
+#: Grants refreshed before a run, so that imports, connections and plans are not what is measured.
+WARM_UP: Final = 300
+_READY_WITHIN: Final = 60.0  # seconds, on a busy machine
+_OVERDUE: Final = timedelta(seconds=5)
+
+CONFIGURATION: Final = """
+[providers.bench]
+authorization_endpoint = "{url}/authorize"
+token_endpoint = "{url}/token"
+rotation = "always"
+old_token = "invalidated"
+
+[clients.bench]
+provider = "bench"
+client_id = "bench"
+client_secret = "env:BENCH_SECRET"
+max_in_flight = {in_flight}
+
+[worker]
+max_in_flight = {in_flight_each}
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evergrant:
+    """Worker processes with their share of the requests in flight.
+
+    Attributes:
+        name: in the report.
+        workers: how many processes.
+        in_flight_each: requests under way in each.
+
+    """
+
+    name: str = "evergrant"
+    workers: int = 2
+    in_flight_each: int = 100
+
+    @contextmanager
+    def deployed(self, world: World, *, web: bool = False) -> Iterator[Deployment]:
+        """Run workers and a beat on Evergrant's database for as long as a `with` block; they are ready at its start."""
+        folder = Path(mkdtemp(prefix=f"{self.name}-".replace(" ", "-"), dir=world.folder))
+        configuration = CONFIGURATION.format(
+            url=world.endpoint.url, in_flight=self.workers * self.in_flight_each, in_flight_each=self.in_flight_each
+        )
+        with deployed(
+            folder,
+            database_url=world.database_url,
+            broker_url=f"{world.broker_url.rsplit('/', 1)[0]}/1",
+            keys=world.keys,
+            configuration=configuration,
+            workers=self.workers,
+            EVERGRANT_LOG_LEVEL="info",
+            BENCH_SECRET=CLIENT_SECRET,
+        ) as deployment:
+            if web:
+                deployment.start("web", "web", "--port", "0")
+            names = [f"worker-{number}" for number in range(1, self.workers + 1)]
+            if not wait_until(lambda: all("worker_ready" in deployment.log(name) for name in names), _READY_WITHIN):
+                raise RuntimeError(f"the workers did not start: {deployment.log(names[0])}")
+            yield deployment
+
+    def run(self, world: World, cell: Cell) -> Measured:
+        """Refresh a column's grants once, and measure."""
+        with world.connect() as connection:
+            prepare(world, cell, resumed=True, grants=WARM_UP)
+            with self.deployed(world) as deployment:
+                all_stored(world, WARM_UP, _READY_WITHIN)
+                prepare(world, cell, resumed=False, grants=cell.grants)
+                meter = Meter(world, [process.pid for process in deployment.processes.values()])
+                began = database_now(connection)
+                population.resume(connection)
+                all_stored(world, cell.grants, cell.at_most)
+                meter.stop()
+                ended = deployment.ended()
+            if ended:
+                raise RuntimeError(f"{ended[0]} ended by itself: {deployment.log(ended[0])[-2000:]}")
+            found = population.lost_tokens(connection, world.key_ring(), world.endpoint.generations())
+            stored = stored_since(connection, "grants", began)
+            return meter.measured(self.name, cell, stored, lost=found.lost, in_doubt=found.in_doubt)
+
+
+def prepare(world: World, cell: Cell, *, resumed: bool, grants: int) -> None:
+    """Put overdue grants into an empty database, with the client held back or not."""
+    behaviour = Behaviour() if resumed else cell.behaviour
+    with world.connect() as connection:
+        population.clear(connection)
+        population.pause(connection)
+        world.endpoint.reset(grants, behaviour)
+        due = database_now(connection) - _OVERDUE
+        population.seed(connection, world.key_ring(), ((number, due) for number in range(grants)))
+        connection.execute("VACUUM ANALYZE grants")
+        if resumed:
+            population.resume(connection)
+
+
+def all_stored(world: World, grants: int, at_most: float) -> bool:
+    """Wait until every grant of a fresh population is rotated and stored; tell whether that came to be."""
+    with world.connect() as connection:
+        pending = f"SELECT count(*) FROM grants WHERE client = '{CLIENT}' AND generation = 0".encode()
+        return wait_until(
+            # The endpoint is asked first: it costs nothing of what is measured.
+            lambda: world.endpoint.counts().rotations >= grants and population.count(connection, pending) == 0,
+            at_most,
+        )

@@ -1,0 +1,1 @@
+"""The parts of the bench; each measures one thing, and can be asked for alone with `--only`."""

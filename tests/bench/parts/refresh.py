@@ -1,0 +1,129 @@
+"""The comparison: grants refreshed and stored a second, and what each costs, side by side and in turns."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Final
+
+from tests.bench.contenders.child import Children
+from tests.bench.contenders.contender import Cell, Contender, Measured
+from tests.bench.contenders.evergrant import Evergrant
+from tests.bench.findings import Findings, Table, spread
+from tests.bench.options import Options
+from tests.bench.token_endpoint import Behaviour
+from tests.bench.world import World
+
+#: Worker processes, and requests in flight in all of them together: for Evergrant and the bare loop alike.
+PROCESSES: Final = 2
+IN_FLIGHT: Final = 200
+
+EVERGRANT: Final = Evergrant(workers=PROCESSES, in_flight_each=IN_FLIGHT // PROCESSES)
+BARE_LOOP: Final = Children(
+    name="bare loop",
+    module="tests.bench.contenders.bare_loop",
+    processes=PROCESSES,
+    arguments=("--in-flight", str(IN_FLIGHT // PROCESSES)),
+)
+
+NO_WAIT: Final = "0 ms"
+MIDDLE: Final = "50 ms"
+FAR: Final = "200 ms"
+TAIL: Final = "50 ms, 1 % 2 s"
+_BEHAVIOURS: Final = {
+    NO_WAIT: Behaviour(),
+    MIDDLE: Behaviour(latency=0.05),
+    FAR: Behaviour(latency=0.2),
+    TAIL: Behaviour(latency=0.05, tail_share=0.01, tail_latency=2.0, seed=20),
+}
+
+
+def contenders() -> tuple[Contender, ...]:
+    """Return who takes turns."""
+    return (EVERGRANT, BARE_LOOP)
+
+
+def cells(options: Options) -> tuple[Cell, ...]:
+    """Return the columns of the comparison."""
+    return tuple(
+        Cell(name=name, behaviour=behaviour, grants=3_000 if options.quick else 8_000, at_most=60.0)
+        for name, behaviour in _BEHAVIOURS.items()
+    )
+
+
+def measure(world: World, options: Options) -> Findings:
+    """Let everybody refresh every column, in turns, as often as there are rounds."""
+    runs: list[Measured] = []
+    columns, takers = cells(options), contenders()
+    steps = options.rounds * len(columns) * len(takers)
+    for _ in range(options.rounds):
+        for cell in columns:
+            for contender in takers:
+                run = contender.run(world, cell)
+                runs.append(run)
+                world.say(f"  {len(runs):3d}/{steps}  {cell.name:15}  {_line(run)}")
+    return findings(runs)
+
+
+def findings(runs: Sequence[Measured]) -> Findings:
+    """Put the runs of all rounds together."""
+    grouped: dict[tuple[str, str], list[Measured]] = defaultdict(list)
+    for run in runs:
+        grouped[run.contender, run.cell].append(run)
+    facts = {
+        f"{kind}:{name}:{column}": statistics.median(getattr(run, kind) for run in found)
+        for (name, column), found in grouped.items()
+        for kind in ("rate", "cpu_ms", "database_cpu_ms", "endpoint_cpu_ms")
+    }
+    ours = [run for run in runs if run.contender == EVERGRANT.name]
+    facts["double_spends:refresh"] = sum(run.double_spends for run in ours)
+    facts["lost:refresh"] = sum(run.lost + run.in_doubt for run in ours)
+    facts["rotated:refresh"] = sum(run.grants for run in ours)
+    return Findings(
+        part="refresh",
+        tables=(
+            _table("Grants refreshed and stored a second", "rate", 0, runs),
+            _table("CPU of its own processes, ms a grant", "cpu_ms", 2, runs),
+            _table("CPU of PostgreSQL, ms a grant", "database_cpu_ms", 2, runs),
+            _safety(runs),
+        ),
+        facts=facts,
+        data={"runs": [asdict(run) for run in runs]},
+    )
+
+
+def _table(title: str, kind: str, digits: int, runs: Sequence[Measured]) -> Table:
+    columns = list(dict.fromkeys(run.cell for run in runs))
+    rows = [
+        (
+            name,
+            *(
+                spread([getattr(run, kind) for run in runs if (run.contender, run.cell) == (name, column)], digits)
+                for column in columns
+            ),
+        )
+        for name in dict.fromkeys(run.contender for run in runs)
+    ]
+    return Table(title=title, headings=("contender", *columns), rows=tuple(rows))
+
+
+def _safety(runs: Sequence[Measured]) -> Table:
+    def total(name: str, kind: str) -> str:
+        return f"{sum(getattr(run, kind) for run in runs if run.contender == name):,}"
+
+    cost = statistics.median(run.endpoint_cpu_ms for run in runs)
+    return Table(
+        title="What became of the tokens, all runs together",
+        headings=("contender", "refreshed", "spent twice", "lost", "in doubt"),
+        rows=tuple(
+            (name, *(total(name, kind) for kind in ("grants", "double_spends", "lost", "in_doubt")))
+            for name in dict.fromkeys(run.contender for run in runs)
+        ),
+        notes=(f"The token endpoint itself: {cost:.3f} ms of CPU a grant.",),
+    )
+
+
+def _line(run: Measured) -> str:
+    return f"{run.contender:28} {run.rate:8,.0f}/s  {run.cpu_ms:6.2f} ms CPU  {run.grants:,} grants"

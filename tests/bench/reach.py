@@ -1,0 +1,142 @@
+"""What the bench must show: each measure beside its limit, and whether it is kept. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from tests.bench.findings import Table
+
+Facts = Mapping[str, float]
+
+
+class Verdict(Enum):
+    """What became of one line."""
+
+    PASS = "pass"
+    FAIL = "FAIL"
+    NOT_MEASURED = "not measured"
+
+
+class Side(Enum):
+    """On which side of the limit the measure must stay."""
+
+    AT_LEAST = "at least"
+    AT_MOST = "at most"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """One line: what is measured, and its limit.
+
+    Attributes:
+        measure: in words.
+        value: reads it off the facts; raises KeyError where a fact is missing.
+        side: of the limit on which it must be.
+        limit: that it must keep.
+        unit: behind both numbers.
+        digits: after the point.
+
+    """
+
+    measure: str
+    value: Callable[[Facts], float]
+    side: Side
+    limit: float
+    unit: str = ""
+    digits: int = 2
+
+    def judge(self, facts: Facts) -> tuple[float | None, Verdict]:
+        """Return the measure's value, None where a fact is missing, and the verdict."""
+        try:
+            value = self.value(facts)
+        except KeyError:
+            return None, Verdict.NOT_MEASURED
+        kept = value >= self.limit if self.side is Side.AT_LEAST else value <= self.limit
+        return value, Verdict.PASS if kept else Verdict.FAIL
+
+
+def _ratio(above: str, below: str) -> Callable[[Facts], float]:
+    def value(facts: Facts) -> float:
+        if not facts[below]:
+            raise KeyError(below)  # nothing was measured there
+        return facts[above] / facts[below]
+
+    return value
+
+
+def _total(kind: str) -> Callable[[Facts], float]:
+    def value(facts: Facts) -> float:
+        found = [number for name, number in facts.items() if name.startswith(f"{kind}:")]
+        if not found:
+            raise KeyError(kind)
+        return sum(found)
+
+    return value
+
+
+_FIRST_TRY: Final = "a task per grant, httpx.post"
+_SHARED: Final = "the same, shared client"
+_OURS: Final = "evergrant"
+_BARE: Final = "bare loop"
+_MIDDLE: Final = "50 ms"
+_TAIL: Final = "50 ms, 1 % 2 s"
+
+REACH: Final = (
+    Reach(
+        measure="grants/s against a task per grant with 8 processes, 50 ms",
+        value=_ratio(f"rate:{_OURS}:{_MIDDLE}", f"rate:{_FIRST_TRY}:{_MIDDLE}"),
+        side=Side.AT_LEAST,
+        limit=35,
+        unit=" x",
+        digits=1,
+    ),
+    Reach(
+        measure="grants/s against the same with a shared client, 50 ms",
+        value=_ratio(f"rate:{_OURS}:{_MIDDLE}", f"rate:{_SHARED}:{_MIDDLE}"),
+        side=Side.AT_LEAST,
+        limit=12,
+        unit=" x",
+        digits=1,
+    ),
+    Reach(
+        measure="grants/s against the bare loop, 50 ms",
+        value=_ratio(f"rate:{_OURS}:{_MIDDLE}", f"rate:{_BARE}:{_MIDDLE}"),
+        side=Side.AT_LEAST,
+        limit=0.75,
+        unit=" x",
+    ),
+    Reach(
+        measure="grants/s against the bare loop, heavy tail",
+        value=_ratio(f"rate:{_OURS}:{_TAIL}", f"rate:{_BARE}:{_TAIL}"),
+        side=Side.AT_LEAST,
+        limit=0.75,
+        unit=" x",
+    ),
+    Reach(
+        measure="CPU per grant against the bare loop, 50 ms",
+        value=_ratio(f"cpu_ms:{_OURS}:{_MIDDLE}", f"cpu_ms:{_BARE}:{_MIDDLE}"),
+        side=Side.AT_MOST,
+        limit=1.6,
+        unit=" x",
+    ),
+    Reach(measure="double spends", value=_total("double_spends"), side=Side.AT_MOST, limit=0, digits=0),
+    Reach(measure="lost tokens", value=_total("lost"), side=Side.AT_MOST, limit=0, digits=0),
+)
+
+
+def judged(facts: Facts, lines: Sequence[Reach] = REACH) -> Table:
+    """Return the table of all measures with their verdicts."""
+    rows = []
+    for line in lines:
+        value, verdict = line.judge(facts)
+        shown = "" if value is None else f"{value:,.{line.digits}f}{line.unit}"
+        rows.append((line.measure, f"{line.side.value} {line.limit:g}{line.unit}", shown, verdict.value))
+    return Table(title="Reach", headings=("measure", "limit", "measured", ""), rows=tuple(rows))
+
+
+def failures(facts: Facts, lines: Sequence[Reach] = REACH) -> list[str]:
+    """Return the measures that miss their limit."""
+    return [line.measure for line in lines if line.judge(facts)[1] is Verdict.FAIL]
