@@ -139,19 +139,21 @@ class Meter:
         )
 
 
-def stored_since(connection: psycopg.Connection, table: str, began: datetime) -> Stored:
+def stored_since(connection: psycopg.Connection, table: str, began: datetime, ended: datetime | None = None) -> Stored:
     """Read off a table's `rotated_at` how fast grants were stored.
 
     Args:
         connection: to its database.
         table: `grants` or `baseline_grants`.
         began: the start of the run, on the database's clock.
+        ended: its end, for a contender that does not get through.
 
     """
     row = connection.execute(
         f"SELECT count(*), max(rotated_at), percentile_disc({_FROM}) WITHIN GROUP (ORDER BY rotated_at),"
-        f" percentile_disc({_TO}) WITHIN GROUP (ORDER BY rotated_at) FROM {table} WHERE rotated_at >= %s".encode(),
-        [began],
+        f" percentile_disc({_TO}) WITHIN GROUP (ORDER BY rotated_at) FROM {table}"
+        " WHERE rotated_at BETWEEN %s AND coalesce(%s, 'infinity'::timestamptz)".encode(),
+        [began, ended],
     ).fetchone()
     assert row is not None
     grants, last, early, late = row
