@@ -58,6 +58,13 @@ class Reach:
         return value, Verdict.PASS if kept else Verdict.FAIL
 
 
+def _fact(name: str) -> Callable[[Facts], float]:
+    def value(facts: Facts) -> float:
+        return facts[name]
+
+    return value
+
+
 def _ratio(above: str, below: str) -> Callable[[Facts], float]:
     def value(facts: Facts) -> float:
         if not facts[below]:
@@ -121,6 +128,14 @@ REACH: Final = (
         side=Side.AT_MOST,
         limit=1.6,
         unit=" x",
+    ),
+    Reach(
+        measure="answer to commit, 99 of 100, a process that has time",
+        value=_fact("window_steady_p99_ms"),
+        side=Side.AT_MOST,
+        limit=20,
+        unit=" ms",
+        digits=1,
     ),
     Reach(measure="double spends", value=_total("double_spends"), side=Side.AT_MOST, limit=0, digits=0),
     Reach(measure="lost tokens", value=_total("lost"), side=Side.AT_MOST, limit=0, digits=0),

@@ -31,9 +31,10 @@ class Behaviour:
 
     Attributes:
         latency: before an ordinary answer.
+        jitter: the latency is drawn between 1 - jitter and 1 + jitter times as much.
         tail_share: which share of the answers takes `tail_latency` instead.
         tail_latency: before such an answer.
-        seed: of the draws for the tail.
+        seed: of the draws for jitter and tail.
         close_idle_after: a connection without a request for so long is closed; 0: never.
         closing_takes: how long before the close reaches the client. A request that is sent meanwhile is not read, as
             one that crosses the server's FIN on the way.
@@ -41,6 +42,7 @@ class Behaviour:
     """
 
     latency: float = 0.0
+    jitter: float = 0.0
     tail_share: float = 0.0
     tail_latency: float = 0.0
     seed: int = 1
@@ -72,7 +74,9 @@ class Endpoint:
     def delay(self) -> float:
         """Return the seconds before the next answer."""
         its = self.behaviour
-        return its.tail_latency if its.tail_share and self._chance.random() < its.tail_share else its.latency
+        if its.tail_share and self._chance.random() < its.tail_share:
+            return its.tail_latency
+        return its.latency * self._chance.uniform(1 - its.jitter, 1 + its.jitter) if its.jitter else its.latency
 
     def told(self) -> dict[str, float]:
         """Return what was counted, and the CPU seconds of this process since its start."""
@@ -100,7 +104,6 @@ class Connection(asyncio.Protocol):
         """Count it."""
         self._transport = cast("asyncio.Transport", transport)
         self._endpoint.connections += 1
-        self._used()
 
     def data_received(self, data: bytes) -> None:
         """Answer once a request is whole."""
@@ -138,9 +141,6 @@ class Connection(asyncio.Protocol):
             self._endpoint.undelivered += 1
             return
         self._transport.write(reply)
-        self._used()
-
-    def _used(self) -> None:
         idle = self._endpoint.behaviour.close_idle_after
         if idle:
             self._last_used = now = self._loop.time()
@@ -163,9 +163,9 @@ class Connection(asyncio.Protocol):
             case [b"POST", b"/control/behaviour"]:
                 endpoint.behave(Behaviour(**json.loads(body)))
             case _:
-                self._send(_reply(b"404 Not Found", answer))
+                self._transport.write(_reply(b"404 Not Found", answer))
                 return
-        self._send(_reply(b"200 OK", answer))
+        self._transport.write(_reply(b"200 OK", answer))
 
 
 def _content_length(head: bytes) -> int:
