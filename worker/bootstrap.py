@@ -31,7 +31,8 @@ from worker.storage.claim import Claims
 from worker.storage.client_status import ClientStatuses
 from worker.storage.consents import Consents
 from worker.storage.database import create_engine
-from worker.storage.escrow import Escrow, escrow_homes
+from worker.storage.escrow import Escrow
+from worker.storage.escrow_homes import escrow_homes
 from worker.storage.grants import Grants
 from worker.storage.idempotency import IdempotentRequests
 from worker.storage.operator_acts import OperatorActs
@@ -145,7 +146,8 @@ def create_container(
     http = create_http_client(user_agent=software())
     observers = Observers(Metrics(registry, time.time))
     token_endpoint = TokenEndpoint(http, monotonic, assertion_stamp)
-    escrow = Escrow(escrow_homes(settings.home_dir / "escrow", settings.broker_url), observers.escrow_failed)
+    homes = escrow_homes(settings.home_dir / "escrow", settings.broker_url)
+    escrow = Escrow(homes, observers.escrow_failed, observers.escrow_refused)
     presence = Presence(engine, _chance.random, observers.presence_lost)
     settles = SettleQueue(engine, keys, escrow, observers.settle_retried)
     statuses = ClientStatuses(engine)

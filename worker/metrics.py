@@ -112,6 +112,12 @@ class Metrics:
             registry=registry,
             multiprocess_mode="mostrecent",
         )
+        self.escrow_refused = Gauge(
+            "evergrant_escrow_refused",
+            "Of those, the ones that cannot be read or that the database refuses; the log says what to do.",
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
         self.clock_skew = Gauge(
             "evergrant_provider_clock_skew_seconds",
             "How far the provider's clock is ahead of the database's, to the second.",

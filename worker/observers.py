@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Final
 
 from worker.domain.grant import ClaimedGrant
 from worker.domain.outcome import Outcome, Rotated, label
@@ -12,6 +13,13 @@ from worker.storage.escrow import EscrowDrained
 from worker.storage.rescue import Rescued
 
 log = get_logger("evergrant")
+
+_MEND_ENTRY: Final = (
+    "It is kept, holds up no other entry, and is tried again. Run `evergrant db check`, for the schema may be behind, "
+    "or start the version that wrote it. Where nothing helps, ask the grant's owner for a new consent; then remove "
+    "the entry: the file of that name in EVERGRANT_HOME_DIR/escrow, and that field of the broker's hash "
+    "evergrant:escrow."
+)
 
 
 class Observers:
@@ -57,9 +65,21 @@ class Observers:
         """Log that a home of the escrow could not do what it was asked."""
         log.error("escrow_failed", asked=asked, error=type(error).__name__)
 
+    def escrow_refused(self, entry: str, error: BaseException) -> None:
+        """Log an entry of the escrow that cannot be stored as it is, and what an operator can do about it."""
+        sqlstate = getattr(getattr(error, "orig", None), "sqlstate", None)
+        log.error(
+            "escrow_entry_refused",
+            entry=entry,
+            error=type(error).__name__,
+            **({"sqlstate": sqlstate} if sqlstate is not None else {}),
+            todo=_MEND_ENTRY,
+        )
+
     def escrow_drained(self, drained: EscrowDrained, depth: int) -> None:
         """Show how much waits in the escrow, and log what was stored out of it."""
         self._metrics.escrow_depth.set(depth)
+        self._metrics.escrow_refused.set(drained.refused)
         if drained.stored or drained.superseded:
             self._metrics.superseded.inc(drained.superseded)
             log.warning("escrow_drained", stored=drained.stored, superseded=drained.superseded, depth=depth)

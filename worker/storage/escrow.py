@@ -3,221 +3,87 @@
 The database was away when the answer came. The sealed settlement is put into a file that is flushed to the disk, and
 beside the broker's messages, so that neither this process nor this machine has to survive until the database is back.
 What lies here is ciphertext under the same key ring, bound to the same row, as in the table.
+
+An entry that cannot be read, or that the database refuses, stays where it is: it is told, counted and tried again with
+growing waits, and holds up none of the others.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 from uuid import UUID
 
-from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker.domain.grant import Lease
-from worker.domain.secret import Secret
 from worker.domain.settlement import StoreTokens
 from worker.storage.away import AWAY
+from worker.storage.escrow_entry import dump, entry_name, load
+from worker.storage.escrow_homes import HOME_AWAY, EscrowHome
 from worker.storage.settle import SealedSettlement, already_stored, settle
 
-_SUFFIX: Final = ".settlement"
-_KEY: Final = "evergrant:escrow"
-#: Seconds for the broker's server to take or give an entry; the file is the first home, this the second.
-_BROKER_SECONDS: Final = 2.0
-#: Connections for entries at once; the others wait for one, a millisecond each.
-_BROKER_CONNECTIONS: Final = 16
-_INSTANTS: Final = ("issued_at", "access_expires_at", "refresh_expires_at", "rotate_at")
-_SEALED: Final = ("access_token", "refresh_token")
-_IDS: Final = ("id", "lease_id")
+#: A refused entry is passed over for one drain, then for two, four and so on up to here: a minute or two of ticks.
+_LONGEST_REST: Final = 64
+#: So many entries in a row that the database did not answer for: it is away, and the others would fare no better.
+_AWAY_AFTER: Final = 2
 
 
-class EscrowHome(Protocol):
-    """One place where settlements can wait."""
-
-    async def put(self, sealed: SealedSettlement) -> None:
-        """Keep a settlement; returns once it is durable. Raises OSError or RedisError when it cannot be kept."""
-
-    async def remove(self, sealed: SealedSettlement) -> None:
-        """Forget a settlement that is stored or superseded."""
-
-    def entries(self) -> AsyncIterator[SealedSettlement]:
-        """Give every settlement that waits."""
-
-    async def depth(self) -> int:
-        """Return how many wait."""
-
-    async def close(self) -> None:
-        """Close what it holds open."""
-
-
-class FileEscrow:
-    """Settlements as files of one folder, each flushed to the disk before it counts.
-
-    Args:
-        folder: below EVERGRANT_HOME_DIR; made when first needed, for its user only.
-
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    async def put(self, sealed: SealedSettlement) -> None:
-        """Write a settlement beside its final name, flush it, and rename it into place."""
-        await asyncio.to_thread(self._write, _name(sealed), dump(sealed))
-
-    async def remove(self, sealed: SealedSettlement) -> None:
-        """Remove a settlement's file."""
-        await asyncio.to_thread((self._folder / _name(sealed)).unlink, missing_ok=True)
-
-    async def entries(self) -> AsyncIterator[SealedSettlement]:
-        """Give what the folder holds; another process may take an entry away meanwhile."""
-        for path in await asyncio.to_thread(self._paths):
-            try:
-                yield load(await asyncio.to_thread(path.read_text, encoding="utf-8"))
-            except FileNotFoundError:
-                continue
-            except UNREADABLE as error:
-                # Set aside, not removed: whoever can read it may still want it.
-                await asyncio.to_thread(path.rename, path.with_suffix(".unreadable"))
-                raise UnreadableEntryError(path.name) from error
-
-    async def depth(self) -> int:
-        """Return how many files wait."""
-        return len(await asyncio.to_thread(self._paths))
-
-    async def close(self) -> None:
-        """Do nothing: files need no closing."""
-
-    def _paths(self) -> Sequence[Path]:
-        return sorted(self._folder.glob(f"*{_SUFFIX}"))
-
-    def _write(self, name: str, text: str) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        unfinished = self._folder / f".{name}.{os.getpid()}"
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.rename(self._folder / name)
-        # The name is durable only when its folder is.
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-class BrokerEscrow:
-    """Settlements in a hash of the broker's server, where another machine's tick finds them.
-
-    Args:
-        url: EVERGRANT_BROKER_URL of a Redis or Valkey.
-
-    """
-
-    def __init__(self, url: Secret) -> None:
-        # The client's own pool refuses the 101st entry of a burst, and a burst is what an outage brings.
-        pool = BlockingConnectionPool.from_url(
-            url.reveal(),
-            max_connections=_BROKER_CONNECTIONS,
-            timeout=_BROKER_SECONDS,
-            socket_timeout=_BROKER_SECONDS,
-            socket_connect_timeout=_BROKER_SECONDS,
-            decode_responses=True,
-        )
-        self._broker: Redis = Redis.from_pool(pool)
-
-    async def put(self, sealed: SealedSettlement) -> None:
-        """Keep a settlement under its lease."""
-        await self._broker.hset(_KEY, _name(sealed), dump(sealed))
-
-    async def remove(self, sealed: SealedSettlement) -> None:
-        """Remove a settlement."""
-        await self._broker.hdel(_KEY, _name(sealed))
-
-    async def entries(self) -> AsyncIterator[SealedSettlement]:
-        """Give what the hash holds."""
-        async for _name_of, text in self._broker.hscan_iter(_KEY):
-            yield load(text)
-
-    async def depth(self) -> int:
-        """Return how many wait."""
-        return int(await self._broker.hlen(_KEY))
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._broker.aclose()
-
-
-#: What reading an entry raises that another version wrote, or that is damaged.
-UNREADABLE: Final = (KeyError, ValueError, TypeError, AttributeError)
-
-
-class UnreadableEntryError(Exception):
-    """An entry of the escrow could not be read; the message is its name."""
-
-
-#: What a home answers when it cannot keep or give: the disk is full, the broker is away.
-HOME_AWAY: Final = (OSError, RedisError)
-
-
-def dump(sealed: SealedSettlement) -> str:
-    """Write a settlement of tokens as JSON; the tokens in it are sealed.
-
-    Raises:
-        ValueError: for any other settlement, for only tokens are worth keeping.
-
-    """
-    if sealed.kind is not StoreTokens:
-        raise ValueError("only tokens go into the escrow")
-    return json.dumps({name: _plain(value) for name, value in sealed.columns.items()})
-
-
-def load(text: str) -> SealedSettlement:
-    """Read what `dump` wrote."""
-    columns = {name: _value(name, value) for name, value in json.loads(text).items()}
-    lease = Lease(grant_id=columns["id"], lease_id=columns["lease_id"], generation=columns["generation"])
-    return SealedSettlement(kind=StoreTokens, lease=lease, columns=columns)
-
-
-def _name(sealed: SealedSettlement) -> str:
-    return f"{sealed.lease.lease_id}{_SUFFIX}"
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode("ascii")
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return str(value) if isinstance(value, UUID) else value
-
-
-def _value(name: str, value: Any) -> Any:  # noqa: ANN401 -- a column's value has the column's type
-    if value is None:
-        return None
-    if name in _SEALED:
-        return base64.b64decode(value)
-    if name in _INSTANTS:
-        return datetime.fromisoformat(value)
-    return UUID(value) if name in _IDS else value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class EscrowDrained:
     """What became of settlements that waited."""
 
     stored: int = 0
     superseded: int = 0
+    refused: int = 0  #: how many wait on, for they could not be read or the database refused them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Refusal:
+    times: int
+    again_at: int  #: the number of the drain that tries it again
+
+
+class _Refusals:
+    """Which entries could not be stored, and when each is tried again; counted in drains, which ticks make."""
+
+    def __init__(self) -> None:
+        self._drains = 0
+        self._refused: dict[str, _Refusal] = {}
+        self._unanswered: set[str] = set()
+
+    def begin(self) -> None:
+        """Count a drain."""
+        self._drains += 1
+
+    def in_turn(self, names: Iterable[str]) -> Sequence[str]:
+        """Return what this drain tries; what the database did not answer for comes last, for it may do so again."""
+        resting = {name for name, refusal in self._refused.items() if refusal.again_at > self._drains}
+        return sorted((name for name in names if name not in resting), key=lambda name: name in self._unanswered)
+
+    def refused(self, name: str) -> None:
+        """Note an entry that cannot be stored as it is."""
+        known = self._refused.get(name)
+        times = known.times + 1 if known is not None else 1
+        self._refused[name] = _Refusal(times=times, again_at=self._drains + min(2**times, _LONGEST_REST))
+
+    def unanswered(self, name: str) -> None:
+        """Note an entry for which the database did not answer."""
+        self._unanswered.add(name)
+
+    def forget(self, name: str) -> None:
+        """Forget an entry that is stored."""
+        self._refused.pop(name, None)
+        self._unanswered.discard(name)
+
+    def count(self, waiting: Collection[str]) -> int:
+        """Return how many of those that wait were refused, and forget those that are gone."""
+        for name in {*self._refused, *self._unanswered} - set(waiting):
+            self.forget(name)
+        return len(self._refused)
 
 
 class Escrow:
@@ -226,13 +92,21 @@ class Escrow:
     Args:
         homes: where settlements can wait.
         on_failure: told when a home could not keep, give or forget, with what it was asked and the error.
+        on_refusal: told of an entry that cannot be stored as it is, with its name and the error.
 
     """
 
-    def __init__(self, homes: Sequence[EscrowHome], on_failure: Callable[[str, BaseException], None]) -> None:
+    def __init__(
+        self,
+        homes: Sequence[EscrowHome],
+        on_failure: Callable[[str, BaseException], None],
+        on_refusal: Callable[[str, BaseException], None],
+    ) -> None:
         self._homes = homes
         self._on_failure = on_failure
+        self._on_refusal = on_refusal
         self._kept: set[UUID] = set()
+        self._refusals = _Refusals()
 
     def is_kept(self, lease: Lease) -> bool:
         """Tell whether this process has brought the tokens of a lease into a home and not yet taken them out."""
@@ -245,23 +119,22 @@ class Escrow:
 
     async def remove(self, several: Iterable[SealedSettlement]) -> None:
         """Forget settlements that are stored or superseded; those that were never kept cost nothing."""
-        kept = [sealed for sealed in several if self.is_kept(sealed.lease)]
-        await asyncio.gather(*(self._remove(sealed) for sealed in kept))
+        kept = [sealed.lease for sealed in several if self.is_kept(sealed.lease)]
+        await asyncio.gather(*(self._remove(entry_name(lease), lease) for lease in kept))
 
     async def drain(self, engine: AsyncEngine) -> EscrowDrained:
-        """Store what waits through the same guarded settle; what the database does not take yet goes on waiting."""
-        stored = superseded = 0
+        """Store what waits through the same guarded settle; what cannot be stored yet goes on waiting."""
+        drained, waiting = EscrowDrained(), set[str]()
+        self._refusals.begin()
         for home in self._homes:
             try:
-                async for sealed in home.entries():
-                    if await self._settle(engine, sealed):
-                        stored += 1
-                    else:
-                        superseded += 1
-                    await self._remove(sealed)
-            except (*HOME_AWAY, *AWAY, *UNREADABLE, DBAPIError, UnreadableEntryError) as error:
+                names = await home.names()
+                waiting.update(names)
+                await self._drain_home(engine, home, self._refusals.in_turn(names), drained)
+            except (*HOME_AWAY, *AWAY) as error:
                 self._on_failure("drain", error)  # the other homes are drained all the same
-        return EscrowDrained(stored=stored, superseded=superseded)
+        drained.refused = self._refusals.count(waiting)
+        return drained
 
     async def depth(self) -> int:
         """Return how many settlements wait; one that waits in two homes counts once."""
@@ -280,28 +153,62 @@ class Escrow:
 
     async def _put(self, home: EscrowHome, sealed: SealedSettlement) -> None:
         try:
-            await home.put(sealed)
+            await home.put(entry_name(sealed.lease), dump(sealed))
             self._kept.add(sealed.lease.lease_id)
         except HOME_AWAY as error:
             self._on_failure("put", error)
 
-    async def _remove(self, sealed: SealedSettlement) -> None:
+    async def _drain_home(
+        self, engine: AsyncEngine, home: EscrowHome, names: Iterable[str], drained: EscrowDrained
+    ) -> None:
+        unanswered = 0
+        for name in names:
+            sealed = await self._read(home, name)
+            if sealed is None:
+                continue
+            try:
+                if await self._settle(engine, sealed):
+                    drained.stored += 1
+                else:
+                    drained.superseded += 1
+            except AWAY as error:
+                # One may be the entry's own, such as a row that somebody holds locked.
+                self._refusals.unanswered(name)
+                unanswered += 1
+                if unanswered >= _AWAY_AFTER:
+                    raise
+                self._on_failure("drain", error)
+            except Exception as error:  # noqa: BLE001 -- whatever one entry raises, those behind it are stored
+                self._refuse(name, error)
+            else:
+                unanswered = 0
+                await self._remove(name, sealed.lease)
+
+    async def _read(self, home: EscrowHome, name: str) -> SealedSettlement | None:
+        """Return an entry, or None where there is none to be had."""
+        try:
+            text = await home.read(name)
+            return None if text is None else load(text)
+        except RedisError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- damaged, or of another version: whoever can read it may want it
+            self._refuse(name, error)
+            return None
+
+    def _refuse(self, name: str, error: Exception) -> None:
+        self._refusals.refused(name)
+        self._on_refusal(name, error)
+
+    async def _remove(self, name: str, lease: Lease) -> None:
         for home in self._homes:
             try:
-                await home.remove(sealed)
+                await home.remove(name)
             except HOME_AWAY as error:
                 self._on_failure("remove", error)
-        self._kept.discard(sealed.lease.lease_id)
+        self._kept.discard(lease.lease_id)
+        self._refusals.forget(name)
 
     async def _settle(self, engine: AsyncEngine, sealed: SealedSettlement) -> bool:
         async with engine.begin() as connection:
             changed = await settle(connection, [sealed]) | await already_stored(connection, [sealed])
         return sealed.lease.grant_id in changed
-
-
-def escrow_homes(folder: Path, broker_url: Secret | None) -> tuple[EscrowHome, ...]:
-    """Return the homes there are: the folder, and the broker's server where it is a Redis or Valkey."""
-    homes: list[EscrowHome] = [FileEscrow(folder)]
-    if broker_url is not None and broker_url.reveal().startswith(("redis://", "rediss://", "unix://")):
-        homes.append(BrokerEscrow(broker_url))
-    return tuple(homes)
