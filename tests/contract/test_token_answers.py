@@ -29,6 +29,7 @@ from worker.domain.outcome import (
 )
 from worker.domain.secret import Secret
 from worker.oauth.classify import classify
+from worker.oauth.exchange import BODY_LIMIT
 from worker.oauth.http_client import create_http_client
 from worker.oauth.registry import build_registry
 from worker.oauth.token_answer import HttpAnswer
@@ -173,6 +174,46 @@ SUCCESSES: list[Row] = [
     ("scope that repeats the refresh token", 200, {}, {**OK, "scope": f"a {SENT}"}, rotated(scopes=("a",))),
 ]
 
+# What is no JSON as a whole, and yet holds one whole object with tokens.
+WITHIN: list[Row] = [
+    ("the tokens in a list", 200, {}, [OK], rotated()),
+    ("the tokens in a JSON text", 200, {}, json.dumps(OK), rotated()),
+    ("something after the JSON", 200, {}, b"{" + PAIR + b"}<!-- 3 ms -->", rotated()),
+    ("a warning of PHP before it", 200, {}, b"<b>Notice</b>: line 7<br />\n{" + PAIR + b"}", rotated()),
+    ("in a function's call: JSONP", 200, {}, b"callback({" + PAIR + b"});", rotated()),
+    ("a semicolon after it", 200, {}, b"{" + PAIR + b"};", rotated()),
+    ("zeros after it", 200, {}, b"{" + PAIR + b"}\x00\x00", rotated()),
+    ("a guard against scripts before it", 200, {}, b")]}',\n{" + PAIR + b"}", rotated()),
+    ("a brace too many", 200, {}, b"{" + PAIR + b"}}", rotated()),
+    ("UTF-16", 200, {}, json.dumps(OK).encode("utf-16"), rotated()),
+    ("UTF-16 without a mark", 200, {}, json.dumps(OK).encode("utf-16-le"), rotated()),
+    ("UTF-32", 200, {}, json.dumps(OK).encode("utf-32"), rotated()),
+    ("whole before the cap, and spaces beyond it", 200, {}, b"{" + PAIR + b"}" + b" " * 300_000, rotated()),
+    ("an error in it is not believed", 400, {}, b'{"error":"invalid_grant"}<!-- -->', refused(400)),
+    ("an error in a list is not believed", 200, {}, [GRANT], unread()),
+]
+
+# What carries tokens with a status that is no success. An access token alone can be had again.
+AGAINST_THE_STATUS: list[Row] = [
+    ("tokens with 401", 401, {}, OK, rotated()),
+    ("tokens with 404", 404, {}, OK, rotated()),
+    ("tokens with 503 and Retry-After", 503, {"retry-after": "9"}, OK, rotated()),
+    ("tokens with 400 as form", 400, {}, b"access_token=at&refresh_token=rt", rotated()),
+    ("tokens with 500 and something after them", 500, {}, b"{" + PAIR + b"}<!-- 3 ms -->", rotated()),
+    ("tokens with 400 and an unknown error", 400, {}, {**OK, "error": "odd"}, rotated()),
+    ("tokens with 500 and server_error", 500, {}, {**OK, "error": "server_error"}, rotated()),
+    ("tokens with 400 and slow_down", 400, {}, {**OK, "error": "slow_down"}, rotated()),
+    ("tokens with 400 and invalid_grant", 400, {}, {**OK, **GRANT}, dead()),
+    ("tokens with 401 and invalid_client", 401, {}, {**OK, "error": "invalid_client"}, INVALID_CLIENT),
+    ("tokens with 429 and invalid_grant", 429, {}, {**OK, **GRANT}, wait(code="invalid_grant")),
+    ("an access token alone with 400", 400, {}, {"access_token": "at"}, refused(400)),
+    ("an access token alone with 500", 500, {}, {"access_token": "at"}, failed(500)),
+    ("an access token alone with 302", 302, {}, {"access_token": "at"}, ours(Reason.REDIRECTED, 302)),
+    ("what was sent, with 400", 400, {}, {"access_token": SENT, "refresh_token": SENT}, refused(400)),
+    ("tokens out of their place with 400", 400, {}, {"request": OK}, refused(400)),
+    ("tokens out of their place with 500", 500, {}, {"data": OK}, failed(500)),
+]
+
 UNREADABLE: list[Row] = [
     ("empty", 200, {}, b"", unread()),
     ("204", 204, {}, b"", unread(204)),
@@ -184,15 +225,16 @@ UNREADABLE: list[Row] = [
     ("a string", 200, {}, "access_token", unread()),
     ("an empty object", 200, {}, {}, unread()),
     ("an empty list", 200, {}, [], unread()),
-    ("the tokens in a list", 200, {}, [OK], unread()),
     ("two objects with tokens: nobody knows whose", 200, {}, {"a": OK, "b": {"access_token": "x"}}, unread()),
     ("the tokens as half a form", 200, {}, b"access_token=at&refresh_token=rt\r\n<p>", unread()),
     ("the tokens as XML", 200, {}, b"<access_token>at</access_token>", unread()),
     ("JSON cut short", 200, {}, b"{" + PAIR, unread()),
-    ("something after the JSON", 200, {}, b"{" + PAIR + b"}<!-- 3 ms -->", unread()),
+    ("two in a list: nobody knows whose", 200, {}, [OK, OK], unread()),
+    ("tokens in one of two objects", 200, {}, b'{"note":1}{' + PAIR + b"}", unread()),
+    ("markup with braces before the JSON", 200, {}, b"<style>p {}</style>{" + PAIR + b"}", unread()),
+    ("cut short, with a whole object inside", 200, {}, b'{"access_token":"at","user":{' + PAIR + b"},", unread()),
     ("two objects", 200, {}, b"{" + PAIR + b"}{" + PAIR + b"}", unread()),
     ("single quotes", 200, {}, b"{'access_token':'at'}", unread()),
-    ("UTF-16", 200, {}, json.dumps(OK).encode("utf-16"), unread()),
     ("random bytes", 200, {}, bytes(range(256)), unread()),
     ("100 000 levels deep", 200, {}, b"[" * 100_000, unread()),
     ("larger than the cap", 200, {}, {**OK, "filler": "x" * 300_000}, unread()),
@@ -259,7 +301,7 @@ ERRORS: list[Row] = [
     ("415", 415, {}, b"", ours(MISSING, 415)),
     ("301", 301, {"location": "https://elsewhere.example/"}, b"", ours(Reason.REDIRECTED, 301)),
     ("302 without a location", 302, {}, b"", ours(Reason.REDIRECTED, 302)),
-    ("303 and tokens", 303, {}, OK, ours(Reason.REDIRECTED, 303)),
+    ("303 and tokens", 303, {}, OK, rotated()),
     ("307", 307, {"location": "/other"}, b"", ours(Reason.REDIRECTED, 307)),
     ("308", 308, {"location": "/other"}, b"", ours(Reason.REDIRECTED, 308)),
     ("an unknown code", 400, {}, {"error": "expired_refresh"}, refused(400, "expired_refresh")),
@@ -269,7 +311,7 @@ ERRORS: list[Row] = [
     ("Slack: an unknown code with 200", 200, {}, {"ok": False, "error": "fatal_error"}, refused(200, "fatal_error")),
     ("Fitbit: a list of errors", 400, {}, {"errors": [{"errorType": "invalid_grant"}]}, refused(400)),
     ("Okta: its own member", 400, {}, {"errorCode": "E0000022"}, refused(400)),
-    ("tokens with 400", 400, {}, OK, refused(400)),
+    ("tokens with 400", 400, {}, OK, rotated()),
     ("400 without a body", 400, {}, b"", refused(400)),
     ("400 and a list", 400, {}, [GRANT], refused(400)),
     ("402", 402, {}, b"", refused(402)),
@@ -306,7 +348,7 @@ THROTTLING: list[Row] = [
     ("429 and invalid_grant", 429, {}, GRANT, wait(code="invalid_grant")),
     ("429 and invalid_client", 429, {}, {"error": "invalid_client"}, wait(code="invalid_client")),
     ("429 and invalid_request", 429, {}, {"error": "invalid_request"}, wait(code="invalid_request")),
-    ("429 and tokens", 429, {}, OK, wait()),
+    ("429 and tokens", 429, {}, OK, rotated()),
     ("429 as Google writes it", 429, {}, {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}, wait(code="429")),
     ("Slack: ratelimited with 200", 200, {"retry-after": "30"}, {"error": "ratelimited"}, wait(30, 200, "ratelimited")),
     ("slow_down with 400", 400, {}, {"error": "slow_down"}, wait(None, 400, "slow_down")),
@@ -319,7 +361,7 @@ THROTTLING: list[Row] = [
 FAILURES: list[Row] = [
     ("500 without a body", 500, {}, b"", failed(500)),
     ("500 and HTML", 500, {}, HTML, failed(500)),
-    ("500 and tokens", 500, {}, OK, failed(500)),
+    ("500 and tokens", 500, {}, OK, rotated()),
     ("500 and an unknown code", 500, {}, {"error": "oops"}, failed(500, "oops")),
     ("500 and a boolean error", 500, {}, {"error": False}, failed(500)),
     ("500 that echoes the refresh token", 500, {}, {"error": SENT}, failed(500)),
@@ -342,7 +384,7 @@ FAILURES: list[Row] = [
     ),
 ]
 
-ROWS = [*SUCCESSES, *UNREADABLE, *ERRORS, *THROTTLING, *FAILURES]
+ROWS = [*SUCCESSES, *WITHIN, *AGAINST_THE_STATUS, *UNREADABLE, *ERRORS, *THROTTLING, *FAILURES]
 PARAMETERS = pytest.mark.parametrize(
     ("status", "headers", "body", "expected"),
     [(status, headers, body, expected) for _what, status, headers, body, expected in ROWS],
@@ -359,7 +401,7 @@ def encoded(body: object) -> bytes:
 def test_an_answer_means(status: int, headers: Mapping[str, str], body: object, expected: Outcome) -> None:
     """Each answer of the table has exactly its outcome, which shows none of the secrets."""
     content = encoded(body)
-    limit = 256 * 1024
+    limit = BODY_LIMIT
     answer = HttpAnswer(status=status, headers=headers, body=content[:limit], cut=len(content) > limit)
 
     outcome = classify(answer, facts=SINGLE_USE, secrets=(Secret(SENT), Secret(CLIENT_SECRET)))
@@ -388,7 +430,7 @@ async def test_the_same_answer_over_a_connection_means_the_same(
         try:
             await writer.drain()
         except ConnectionError:
-            assert len(content) > 256 * 1024, "only an answer beyond the cap is not read to its end"
+            assert len(content) > BODY_LIMIT, "only an answer beyond the cap is not read to its end"
         finally:
             writer.close()
 
@@ -419,4 +461,4 @@ def test_the_table_is_a_table() -> None:
     names = [f"{status} {what}" for what, status, *_rest in ROWS]
 
     assert len(names) == len(set(names))
-    assert len(names) >= 100
+    assert len(names) >= 150

@@ -138,7 +138,7 @@ PATHS: list[Row] = [
     ("such a path leads to a number", INNER, 200, NONE, {"token": {"value": 7}}, unread()),
     ("such a path leads through a text", INNER, 200, NONE, {"token": "at"}, unread()),
     ("an error wrapped like a token", DATA, 400, NONE, {"data": {"error": "invalid_grant"}}, refused(400)),
-    ("tokens under the path with 400", DATA, 400, NONE, {"data": OK}, refused(400)),
+    ("tokens under the path with 400", DATA, 400, NONE, {"data": OK}, rotated()),
     ("the scope beside the path", DATA, 200, NONE, {"data": OK, "scope": "a b"}, rotated(scopes=("a", "b"))),
     ("the scope under the path", DATA, 200, NONE, {"data": {**OK, "scope": ["a"]}}, rotated(scopes=("a",))),
 ]
@@ -390,6 +390,7 @@ RULES: Facts = {
         {"value": "unauthorized_client", "description": "Old refresh token used", "outcome": "dead"},
     ]
 }
+TOKENS_AND_A_WORD = b'"access_token":"at","refresh_token":"rt","error":190'
 UNAVAILABLE = Reason.TEMPORARILY_UNAVAILABLE
 
 
@@ -402,7 +403,13 @@ ERRORS: list[Row] = [
     error("GitHub's word with 200", 200, {"error": "bad_refresh_token"}, dead("bad_refresh_token", 200)),
     error("Zoho's word with 200", 200, {"error": "invalid_code"}, dead("invalid_code", 200)),
     error("the same word with 400: no rule", 400, {"error": "invalid_code"}, refused(400, "invalid_code")),
-    error("tokens beside the word", 200, {**OK, "error": "invalid_code"}, rotated()),
+    error("tokens beside the word", 200, {**OK, "error": "invalid_code"}, dead("invalid_code", 200)),
+    error("tokens beside the word with 400: no rule", 400, {**OK, "error": "invalid_code"}, rotated()),
+    error("tokens beside a number of a rule", 500, {**OK, "code": 4735}, dead("4735", 500)),
+    error("tokens beside a description of a rule", 400, {**OK, "message": "Invalid refresh token"}, dead(None)),
+    error("tokens with a status of a rule", 418, OK, rotated()),
+    error("tokens beside a member of a rule", 200, {**OK, "blocked": True}, rotated()),
+    error("tokens and a word of a rule, something after", 200, b"{%s}//" % TOKENS_AND_A_WORD, dead("190", 200)),
     error("HubSpot's status", 400, {"status": "BAD_REFRESH_TOKEN"}, dead("BAD_REFRESH_TOKEN")),
     error("another status", 400, {"status": "BAD_CLIENT_ID"}, refused(400)),
     error("Zoom's number", 400, {"code": 4735, "reason": "x"}, dead("4735")),

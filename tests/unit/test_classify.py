@@ -97,6 +97,29 @@ def test_a_token_that_arrived_is_never_lost(
 
 @relaxed
 @given(
+    status=statuses,
+    fields=objects,
+    tokens=st.fixed_dictionaries(dict.fromkeys(["access_token", "refresh_token"], any_text.filter(bool))),
+    around=st.tuples(any_text, any_text).filter(lambda words: "{" not in "".join(words)),
+    ended=st.sampled_from(["whole", "cut", "broken"]),
+)
+def test_neither_status_nor_framing_loses_a_new_refresh_token(
+    *, status: int, fields: dict[str, Any], tokens: dict[str, str], around: tuple[str, str], ended: str
+) -> None:
+    """Words around them, a status against them, a connection that broke: what cannot be had again is kept."""
+    told = {name: value for name, value in fields.items() if name not in {"error", *tokens}} | tokens
+    before, after = (words.encode("utf-8", "replace") for words in around)
+    body = before.replace(b"\x00", b"") + json.dumps(told).encode() + after
+    answer = HttpAnswer(status=status, headers={}, body=body, cut=ended == "cut", broken=ended == "broken")
+
+    outcome = classify(answer, facts=TokenFacts(), secrets=SENT)
+
+    assert isinstance(outcome, Rotated)
+    assert outcome.tokens.refresh_token == Secret(tokens["refresh_token"])
+
+
+@relaxed
+@given(
     answer=answers, facts=known_facts, fields=objects, issued=st.sampled_from(["at-5d0e8b4f7a31", "rt-9c3d4e5f6a7b"])
 )
 def test_no_outcome_shows_a_secret(answer: HttpAnswer, facts: TokenFacts, fields: dict[str, Any], issued: str) -> None:
@@ -139,22 +162,29 @@ def test_facts_decide_only_between_unavailable_and_in_doubt(answer: HttpAnswer) 
 
 
 @relaxed
-@given(answer=answers, fields=objects)
-def test_an_answer_that_was_cut_is_not_believed(answer: HttpAnswer, fields: dict[str, Any]) -> None:
-    """The body of an answer longer than the cap is not read, so no code and no token comes out of it."""
-    cut = HttpAnswer(status=answer.status, headers=answer.headers, body=json.dumps(fields).encode(), cut=True)
+@given(answer=answers, fields=objects, cut=st.booleans())
+def test_of_an_answer_that_was_cut_only_whole_tokens_are_believed(
+    *, answer: HttpAnswer, fields: dict[str, Any], cut: bool
+) -> None:
+    """What is longer than the cap, or whose connection broke, is no error of anybody's; an object is whole or not."""
+    whole = json.dumps(fields).encode()
+    for body in (whole, whole[:-1], whole + b" ..."):
+        part = HttpAnswer(status=answer.status, headers=answer.headers, body=body, cut=cut, broken=not cut)
+        outcome = classify(part, facts=TokenFacts(), secrets=SENT)
 
-    outcome = classify(cut, facts=TokenFacts(), secrets=SENT)
-
-    assert not isinstance(outcome, Rotated | Dead)
-    assert outcome.cause.code is None
+        assert not isinstance(outcome, Dead)
+        if isinstance(outcome, Rotated):
+            assert body != whole[:-1]
+        else:
+            assert outcome.cause.code is None
 
 
 @relaxed
 @given(fields=objects, retry_after=st.integers(min_value=0, max_value=10**6))
 def test_too_many_requests_is_always_throttled(fields: dict[str, Any], retry_after: int) -> None:
-    """429 speaks for itself: no code in the body makes it a strike or opens the breaker."""
-    answer = HttpAnswer(status=429, headers={"retry-after": str(retry_after)}, body=json.dumps(fields).encode())
+    """429 speaks for itself: no code in the body makes it a strike or opens the breaker. Tokens are tokens, though."""
+    told = {name: value for name, value in fields.items() if name != "access_token"}
+    answer = HttpAnswer(status=429, headers={"retry-after": str(retry_after)}, body=json.dumps(told).encode())
 
     outcome = classify(answer, facts=TokenFacts(), secrets=SENT)
 

@@ -49,6 +49,12 @@ def complaint(**keys: Any) -> str:
         *["https://api.acme.example/token", "https://api.acme.example:8443/a/b?tenant=1", "HTTPS://API.acme.example/"],
         *["http://localhost/token", "http://localhost:9000/token", "http://127.0.0.1:1/", "http://127.8.9.10/token"],
         *["http://[::1]:9000/token", "https://[2606:4700::1111]/token", "https://1.1.1.1/token", "http://LOCALHOST/t"],
+        *[
+            "https://acme.example./t",
+            "https://bücher.example/t",
+            f"https://{'a' * 63}.example/t",
+            "https://a_b.example/",
+        ],
     ],
 )
 def test_https_and_loopback_endpoints_are_accepted(key: str, url: str) -> None:
@@ -90,6 +96,10 @@ def test_http_beyond_loopback_is_refused(key: str, url: str) -> None:
             "https://acme\x00.example/t",
         ],
         *["https://acme\u2100.example/t"],
+        # What no resolver takes: a part of the name is empty or too long, or the name is.
+        *["https://a..example/t", "https://.example/t", "https://acme.example../t"],
+        *[f"https://{'a' * 64}.example/t", f"https://{'a.' * 125}example/t", f"https://{'ü' * 60}.example/t"],
+        *["https://xn--/t\u00ad", "https://\u00ad.example/t"],
     ],
 )
 def test_what_no_request_can_be_sent_to_is_refused(url: str) -> None:

@@ -131,13 +131,13 @@ async def test_a_code_is_exchanged_the_same_way() -> None:
 
 
 async def test_an_oversized_body_is_not_read_to_its_end() -> None:
-    """Reading stops soon after the cap: the server cannot send what it still has, and nothing is believed."""
+    """Reading stops soon after the cap: the server cannot send what it still has, and half an object is none."""
     server, offered, sent = Server(), 64 * 1024 * 1024, 0
 
     async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal sent
         await server.read_post(reader)
-        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {offered}\r\n\r\n".encode() + TOKENS)
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {offered}\r\n\r\n".encode() + TOKENS[:-1])
         while sent < offered:
             writer.write(b" " * BODY_LIMIT)
             await writer.drain()
@@ -163,6 +163,10 @@ async def test_an_oversized_body_is_not_read_to_its_end() -> None:
         ),
         pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" + answer(), id="an interim answer before"),
         pytest.param(answer(TOKENS, "200 OK", "X-Name: Ren\xe9"), id="a header in latin-1"),
+        pytest.param(answer(TOKENS, "200 OK", f"X-Policy: {'x' * 60_000}"), id="a header of 60 kB"),
+        pytest.param(answer(TOKENS, "200 OK", f"{'X' * 9_000}: 1"), id="a header's name of 9 kB"),
+        pytest.param(answer(TOKENS, f"200 {'x' * 60_000}"), id="a reason of 60 kB"),
+        pytest.param(answer(TOKENS, "200 OK", *(f"X-{number}: 1" for number in range(500))), id="500 headers"),
         pytest.param(answer(TOKENS, "200 OK", "Set-Cookie: ;;=;"), id="a malformed cookie"),
         pytest.param(answer(TOKENS, "200 OK", "Content-Encoding: unheard-of"), id="an unknown coding"),
         pytest.param(answer(gzip.compress(TOKENS), "200 OK", "Content-Encoding: gzip"), id="compressed unasked"),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 import ssl
 import struct
 import time
+import zlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -38,6 +41,9 @@ pytestmark = pytest.mark.anyio
 NO_ANSWER = InDoubt(cause=Cause(reason=Reason.NO_ANSWER))
 TIMED_OUT = InDoubt(cause=Cause(reason=Reason.TIMEOUT))
 NOT_CONNECTED = Unavailable(cause=Cause(reason=Reason.CONNECT))
+NOT_LOOKED_UP = Misconfigured(cause=Cause(reason=Reason.ENDPOINT_NOT_FOUND))
+REFUSED_BEFORE = Unavailable(cause=Cause(reason=Reason.REQUEST_INCOMPLETE))
+HTTPS_ACME = "https://acme.example/token"
 TLS_FAILED = Misconfigured(cause=Cause(reason=Reason.TLS))
 
 
@@ -97,9 +103,13 @@ async def test_accepted_and_closed_is_in_doubt() -> None:
         pytest.param(b"HTTP/1.1 20", id="half a status line"),
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Le", id="half a header"),
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n", id="headers only"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + TOKENS, id="half a body, readable by itself"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + TOKENS[:-1], id="half a body"),
         pytest.param(
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n45\r\n" + TOKENS, id="chunks without an end"
+            b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\naccess_token=at&refresh_token=rt",
+            id="a form, which may go on",
+        ),
+        pytest.param(
+            b'HTTP/1.1 400 X\r\nContent-Length: 500\r\n\r\n{"error": "invalid_grant"}', id="an error, readable"
         ),
         pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + TOKENS, id="no chunk size"),
         pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n", id="an interim answer only"),
@@ -109,7 +119,6 @@ async def test_accepted_and_closed_is_in_doubt() -> None:
         pytest.param(b"HTTP/1.1 abc OK\r\n\r\n", id="a status that is none"),
         pytest.param(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n" + TOKENS, id="a header of 70 kB"),
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n" + TOKENS, id="a negative length"),
-        pytest.param(answer(TOKENS, "200 OK", "Content-Encoding: gzip"), id="not the compression it says"),
     ],
 )
 async def test_an_answer_that_cannot_be_read_to_its_end_is_in_doubt(content: bytes) -> None:
@@ -118,6 +127,78 @@ async def test_an_answer_that_cannot_be_read_to_its_end_is_in_doubt(content: byt
     async with serving(server, then_close(server, content)):
         assert await refreshed(client_at(server.port)) == NO_ANSWER
     assert len(server.posts) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + TOKENS, id="fewer bytes than it says"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n45\r\n" + TOKENS, id="no last chunk"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n90\r\n" + TOKENS, id="half of a chunk"),
+        pytest.param(
+            answer(gzip.compress(TOKENS)[:-8], "200 OK", "Content-Encoding: gzip"), id="compressed, without its check"
+        ),
+        pytest.param(answer(TOKENS, "200 OK", "Content-Encoding: gzip"), id="not the compression it says"),
+        pytest.param(answer(TOKENS, "200 OK", "Content-Encoding: deflate"), id="nor this one"),
+        pytest.param(answer(zlib.compress(TOKENS), "200 OK", "Content-Encoding: deflate"), id="compressed by zlib"),
+        pytest.param(
+            answer(zlib.compress(TOKENS, wbits=-15), "200 OK", "Content-Encoding: deflate"), id="and without its frame"
+        ),
+    ],
+)
+async def test_whole_tokens_are_taken_however_the_connection_ended(content: bytes) -> None:
+    """An object whose last brace has arrived is complete: its tokens are stored, and not lost to the framing."""
+    server = Server()
+    async with serving(server, then_close(server, content)):
+        outcome = await refreshed(client_at(server.port))
+    assert isinstance(outcome, Rotated)
+    assert outcome.tokens.refresh_token == Secret("rt-2")
+
+
+async def test_whole_tokens_are_taken_when_the_time_is_up() -> None:
+    """A server that sends its answer and then never ends it has sent it."""
+    server = Server()
+
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await server.read_post(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + TOKENS)
+        await writer.drain()
+        await asyncio.sleep(60)
+
+    async with serving(server, endless):
+        outcome = await refreshed(client_at(server.port, timeout="300ms"))
+    assert isinstance(outcome, Rotated)
+
+
+@pytest.mark.parametrize("failure", [UnicodeError("label too long"), ValueError("odd"), RuntimeError, MemoryError])
+async def test_whatever_fails_before_a_connection_spent_nothing(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception | type[Exception]
+) -> None:
+    """The kind of an exception decides nothing: what has no connection has not left."""
+
+    async def getaddrinfo(*_arguments: object, **_more: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    server = Server()
+    async with serving(server, always(server, answer())):
+        configured = client_at(server.port)
+        named = replace(configured, provider=configured.provider.model_copy(update={"token_endpoint": HTTPS_ACME}))
+        outcome = await refreshed(named)
+    expected = NOT_LOOKED_UP if isinstance(failure, UnicodeError) else NOT_CONNECTED
+    assert outcome == expected
+    assert server.connections == 0
+
+
+async def test_what_cannot_be_built_has_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that fails while it is put together is a fault of ours, told as one, and puts nothing in doubt."""
+
+    def fail(*_arguments: object, **_more: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("worker.oauth.token_endpoint.refresh_request", fail)
+
+    assert await refreshed(client_at(free_port())) == REFUSED_BEFORE
 
 
 async def test_a_reset_after_the_request_is_in_doubt() -> None:

@@ -18,6 +18,7 @@ from worker.domain.outcome import (
     Reason,
     Rotated,
     Throttled,
+    Tokens,
     Unavailable,
 )
 from worker.domain.secret import Secret
@@ -27,6 +28,7 @@ from worker.oauth.reading import RFC_6749, Reading
 from worker.oauth.token_answer import (
     HttpAnswer,
     as_code,
+    object_within,
     read_date,
     read_error_code,
     read_object,
@@ -59,10 +61,12 @@ def classify(
 ) -> Outcome:
     """Say what a token endpoint's answer means for the grant.
 
-    The body is read before the status, for some servers answer 200 with an error in it. The provider's own sign of a
-    success comes first, then its tokens, then its own rules for errors, then what RFC 6749 and its kin say. Only 429
-    speaks for itself: whatever code comes with it, a request that was turned away for its number says nothing about
-    the grant.
+    The body is read before the status, for some servers answer 200 with an error in it, and some the other way round.
+    Tokens that arrived count, whatever else the answer says, but for two things: a rule of the provider's own that
+    names an error by a value or a description, and, where the status or the provider's own sign denies a success, what
+    RFC 6749 calls a refusal. Without tokens the provider's rules come first, then what RFC 6749 and its kin say. Only
+    429 speaks for itself: whatever code comes with it, a request that was turned away for its number says nothing
+    about the grant.
 
     Args:
         answer: status, headers and body as read.
@@ -71,26 +75,52 @@ def classify(
         reading: where this provider keeps what, and its rules.
 
     """
-    fields = read_object(answer)
     success = 200 <= answer.status < 300  # noqa: PLR2004 -- the class of statuses, RFC 9110 section 15.3
-    now = read_date(answer.headers)
-    tokens = read_tokens(fields, secrets, reading, now) if success and fields is not None else None
+    fields = read_object(answer)
+    tokens = _tokens(answer, fields, secrets, reading, success=success)
+    if fields is None and tokens is not None:
+        fields = object_within(answer)
     denied = success and fields is not None and not is_success(fields, reading.answer.success)
-    if tokens is not None and not denied:
-        return Rotated(tokens=tokens)  # whatever else the answer says, a token that arrived is stored
-    rule = matching_rule(reading.errors, answer, fields)
+    rule = matching_rule(reading.errors, answer, fields, beside_tokens=tokens is not None)
     if rule is not None:
         return _by_rule(rule, answer, fields, secrets)
     code = read_error_code(fields) if fields is not None else None
+    refused = (denied or not success) and _is_refusal(code)
+    if tokens is not None and not refused:
+        return Rotated(tokens=tokens)
     by_code = _by_code(answer, code, facts)
     if by_code is not None:
         return by_code
-    if tokens is not None:
-        return Rotated(tokens=tokens)  # no success by its sign, but no error either: what arrived counts
     if success and code is None and not denied:
         return _unreadable(answer)
     shown = code if fields is None or code in _KNOWN_CODES else without_secrets(code, fields, secrets)
     return _by_status(answer, facts, shown)
+
+
+def _tokens(
+    answer: HttpAnswer,
+    fields: Mapping[str, Any] | None,
+    secrets: tuple[Secret, ...],
+    reading: Reading,
+    *,
+    success: bool,
+) -> Tokens | None:
+    """Return the tokens that an answer brings.
+
+    With a status that is no success they count only as a whole answer would: where they belong, with a refresh token,
+    which cannot be had again, and not as an echo of what was sent, for an error may show the request that it is about.
+    """
+    found = fields if fields is not None else object_within(answer)
+    if found is None:
+        return None
+    tokens = read_tokens(found, secrets, reading, read_date(answer.headers), anywhere=success)
+    if success or tokens is None:
+        return tokens
+    return None if tokens.refresh_token is None or tokens.access_token in secrets else tokens
+
+
+def _is_refusal(code: str | None) -> bool:
+    return code == "invalid_grant" or code in _OURS
 
 
 def _by_rule(

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
-import aiohttp
 import httpx
 
 from worker.oauth.answer_path import is_storable
-from worker.oauth.exchange import exchange
+from worker.oauth.exchange import UnansweredError, exchange
 from worker.oauth.provider import Provider
 from worker.oauth.provider_values import check_endpoint
 from worker.oauth.route import Route, allowed
@@ -79,7 +78,7 @@ async def discover(
         )
         try:
             answer = await exchange(http, request, DISCOVERY_SECONDS)
-        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError):
+        except UnansweredError:
             return NotDiscovered(why=f"{urlsplit(url).netloc} could not be reached")
         found = read_metadata(answer, issuer)
         if isinstance(found, Discovered):

@@ -14,16 +14,21 @@ _TOO_MANY_REQUESTS: Final = 429  # RFC 6585 section 4
 _LONGEST_DESCRIPTION: Final = 2000
 
 
-def matching_rule(rules: Iterable[ErrorRule], answer: HttpAnswer, fields: Mapping[str, Any] | None) -> ErrorRule | None:
+def matching_rule(
+    rules: Iterable[ErrorRule], answer: HttpAnswer, fields: Mapping[str, Any] | None, *, beside_tokens: bool = False
+) -> ErrorRule | None:
     """Return the first rule of which everything holds, or None.
 
     Args:
         rules: in order.
-        answer: that was no success.
+        answer: that may be an error.
         fields: its object; where it has none, its text is searched as the description.
+        beside_tokens: whether the answer holds tokens. Then only a rule counts that names an error by a value or a
+            description: a status, or a member that is merely there, says nothing against tokens that arrived.
 
     """
-    return next((rule for rule in rules if _holds(rule, answer, fields)), None)
+    asked = (rule for rule in rules if rule.names_an_error or not beside_tokens)
+    return next((rule for rule in asked if _holds(rule, answer, fields)), None)
 
 
 def matched_value(rule: ErrorRule, fields: Mapping[str, Any] | None) -> str | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from typing import Final
 
 import httpx
 
-from worker.oauth.http_client import ROUTE
+from worker.oauth.http_client import ROUTE, UNREAD
 from worker.oauth.token_answer import HttpAnswer
 from worker.oauth.token_request import TokenRequest
 
@@ -20,6 +21,45 @@ _CONNECT_SHARE: Final = 0.5
 _LATE: Final = 0.2
 #: How long an answer that may lie in the socket is then read for, seconds: what is there is read at once.
 _LATE_READ: Final = 1.0
+#: zlib finds out by itself whether it is gzip or zlib (`wbits` of zlib.decompressobj).
+_GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
+
+
+class UnansweredError(Exception):
+    """No answer was read to its end; `__cause__` is why. Whether the request left, the caller's `departure` tells.
+
+    Attributes:
+        read: what had come of the answer until then, where its head had come.
+
+    """
+
+    def __init__(self, read: HttpAnswer | None) -> None:
+        super().__init__("no answer was read to its end")
+        self.read = read
+
+
+class _Arriving:
+    """An answer on its way."""
+
+    def __init__(self) -> None:
+        self.response: httpx.Response | None = None
+        self.body = bytearray()
+
+    def so_far(self) -> HttpAnswer | None:
+        """Return what has arrived of an answer whose connection broke, or None where no head has."""
+        return None if self.response is None else self.read(self.response, broken=True)
+
+    def read(self, response: httpx.Response, *, broken: bool) -> HttpAnswer:
+        """Return the answer."""
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        body = _decoded(bytes(self.body), headers.get("content-encoding", ""))
+        return HttpAnswer(
+            status=response.status_code,
+            headers=headers,
+            body=body[:BODY_LIMIT],
+            cut=max(len(body), len(self.body)) > BODY_LIMIT,
+            broken=broken,
+        )
 
 
 async def exchange(http: httpx.AsyncClient, request: TokenRequest, limit: float) -> HttpAnswer:
@@ -31,29 +71,36 @@ async def exchange(http: httpx.AsyncClient, request: TokenRequest, limit: float)
         limit: seconds for all of it, from the look-up of the name to the last byte.
 
     Raises:
-        httpx.HTTPError, aiohttp.ClientError, OSError: when no answer was read; whether the request left, the
-            `departure` of the caller's context tells.
+        UnansweredError: when no answer was read to its end, whatever the reason.
 
     """
-    under_way = asyncio.create_task(_exchange(http, request, limit))
+    arriving = _Arriving()
+    under_way = asyncio.create_task(_exchange(http, request, limit, arriving))
     try:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + limit
-        await asyncio.wait({under_way}, timeout=limit)
-        if not under_way.done() and loop.time() > deadline + _LATE:
-            # This process was stopped past the deadline. The answer may lie in the socket, and is worth more than a
-            # deadline that nobody kept.
-            await asyncio.wait({under_way}, timeout=_LATE_READ)
-        if not under_way.done():
-            raise TimeoutError
-        return under_way.result()
+        await _until(under_way, limit)
+        if under_way.done():
+            return under_way.result()
+    except Exception as error:
+        raise UnansweredError(arriving.so_far()) from error
     finally:
         if not under_way.done():
             under_way.cancel()
             await asyncio.gather(under_way, return_exceptions=True)
+    raise UnansweredError(arriving.so_far()) from TimeoutError()
 
 
-async def _exchange(http: httpx.AsyncClient, request: TokenRequest, limit: float) -> HttpAnswer:
+async def _until(under_way: asyncio.Task[HttpAnswer], limit: float) -> None:
+    """Wait for a request until it is done or its time is up."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + limit
+    await asyncio.wait({under_way}, timeout=limit)
+    if not under_way.done() and loop.time() > deadline + _LATE:
+        # This process was stopped past the deadline. The answer may lie in the socket, and is worth more than a
+        # deadline that nobody kept.
+        await asyncio.wait({under_way}, timeout=_LATE_READ)
+
+
+async def _exchange(http: httpx.AsyncClient, request: TokenRequest, limit: float, arriving: _Arriving) -> HttpAnswer:
     timeout = httpx.Timeout(limit + _LATE_READ, connect=limit * _CONNECT_SHARE)
     async with http.stream(
         request.method,
@@ -63,14 +110,25 @@ async def _exchange(http: httpx.AsyncClient, request: TokenRequest, limit: float
         timeout=timeout,
         extensions={ROUTE: request.route},
     ) as response:
-        body = bytearray()
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > BODY_LIMIT:
-                break
-        return HttpAnswer(
-            status=response.status_code,
-            headers={name.lower(): value for name, value in response.headers.items()},
-            body=bytes(body[:BODY_LIMIT]),
-            cut=len(body) > BODY_LIMIT,
-        )
+        arriving.response = response
+        try:
+            async for chunk in response.aiter_raw():
+                arriving.body += chunk
+                if len(arriving.body) > BODY_LIMIT:
+                    break
+        except Exception:
+            arriving.body += response.extensions[UNREAD]()
+            raise
+        return arriving.read(response, broken=False)
+
+
+def _decoded(body: bytes, coding: str) -> bytes:
+    """Undo a compression that nobody asked for; what is not what it is said to be is left as it is."""
+    if coding.strip().lower() not in {"gzip", "x-gzip", "deflate"}:
+        return body
+    for wbits in (_GZIP_OR_ZLIB, -zlib.MAX_WBITS):  # the latter for servers that leave out zlib's frame
+        try:
+            return zlib.decompressobj(wbits).decompress(body, BODY_LIMIT + 1)
+        except zlib.error:
+            continue
+    return body

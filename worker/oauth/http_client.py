@@ -32,8 +32,14 @@ from worker.oauth.route import Addresses, Route
 KEEPALIVE_SECONDS: Final = 2.0
 #: Addresses are looked up again after this, so that a provider's failover is followed within a minute.
 DNS_CACHE_SECONDS: Final = 30
+#: Longest header line of an answer, and most headers: far beyond what servers and their proxies send, for a token in an
+#: answer that is refused for its headers is lost; and still no more than a few answers' worth of memory.
+LONGEST_HEADER: Final = 64 * 1024
+MOST_HEADERS: Final = 512
 #: The request extension under which a request's `Route` goes to the transport.
 ROUTE: Final = "route"
+#: The response extension under which the transport gives what has arrived of a body and was not read.
+UNREAD: Final = "unread"
 
 
 class Departure:
@@ -70,7 +76,17 @@ class _Response(aiohttp.ClientResponse):
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         started = await super().start(connection)
         self.reason = ""
+        _started.set(self)
         return started
+
+    def unread(self) -> bytes:
+        """Return what has arrived and was not read. Once a connection has failed, aiohttp gives it out no more."""
+        self.content.set_exception(None)  # type: ignore[arg-type] # it only stands in the way of the buffer
+        return self.content.read_nowait()
+
+
+#: The response that this task's latest request began, for httpx's response does not name it.
+_started: ContextVar[_Response] = ContextVar("started")
 
 
 class PrivateAddressError(OSError):
@@ -107,7 +123,9 @@ class _Routed(httpx.AsyncBaseTransport):
         pool = self._pools.get(taken)
         if pool is None:
             pool = self._pools[taken] = self._pool(taken)
-        return await pool.handle_async_request(request)
+        response = await pool.handle_async_request(request)
+        response.extensions[UNREAD] = _started.get().unread
+        return response
 
     async def aclose(self) -> None:
         for pool in self._pools.values():
@@ -126,6 +144,9 @@ class _Routed(httpx.AsyncBaseTransport):
                     socket_factory=_socket_factory(taken.addresses),
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                max_line_size=LONGEST_HEADER,
+                max_field_size=LONGEST_HEADER,
+                max_headers=MOST_HEADERS,
                 skip_auto_headers=("Content-Type",),  # a POST without a body has none
                 response_class=_Response,
                 trace_configs=[_departure_trace()],

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, model_validator
 
-from worker.oauth.provider_values import PLACEHOLDER, STRICT, Pattern
+from worker.oauth.provider_values import PLACEHOLDER, STRICT, Pattern, split_url
 from worker.oauth.validation import nearest
 
 #: In the place of a host: what a host name and its port are made of, and nothing that could end them.
@@ -78,11 +78,14 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 
 def fits(template: str, name: str, value: str) -> bool:
-    """Tell whether a value may stand where a template has its placeholder: it can end neither host nor path."""
+    """Tell whether a value may stand where a template has its placeholder.
+
+    It can end neither host nor path, and what comes of it is an address: no part of a host name is empty or too long.
+    """
     in_host = name in names_in([urlsplit(template).netloc])
-    if ".." in value or "//" in value:
+    if ".." in value or "//" in value or (_HOST_PART if in_host else _PATH_PART).fullmatch(value) is None:
         return False
-    return (_HOST_PART if in_host else _PATH_PART).fullmatch(value) is not None
+    return split_url(PLACEHOLDER.sub("x", fill(template, {name: value}))) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

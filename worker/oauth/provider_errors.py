@@ -81,6 +81,11 @@ class ErrorRule(BaseModel):
         return self
 
     @property
+    def names_an_error(self) -> bool:
+        """Whether it names a word of the provider's for an error, and not only a status or a member."""
+        return bool(self.value) or self.description is not None
+
+    @property
     def why(self) -> Reason:
         """Return the reason that goes with the outcome: the one that was given, or the first that it may have."""
         return self.reason or _REASONS[self.outcome][0]

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Annotated, Final
 from urllib.parse import SplitResult, urlsplit
 
+import httpx
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 from worker.domain.duration import parse_duration, write_duration
@@ -21,6 +22,10 @@ LONGEST_DURATION: Final = timedelta(days=3650)
 LONGEST_REQUEST: Final = timedelta(minutes=2)
 #: A name in braces, in an address or a parameter.
 PLACEHOLDER: Final = re.compile(r"\{([a-z][a-z0-9_]{0,63})\}")
+
+#: RFC 1035 section 2.3.4, without the dot that ends a name.
+_LONGEST_NAME: Final = 253
+_LONGEST_LABEL: Final = 63
 
 _RATE: Final = re.compile(r"\s*(\d{1,6}(?:\.\d{1,3})?)\s*/\s*(\d{0,6})\s*(s|m|h)\s*")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
@@ -40,9 +45,17 @@ def split_url(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
         _ = parts.port  # is only looked at when it is asked for
-    except ValueError:
+        host = httpx.URL(url).raw_host.decode("ascii")  # as the request will have it
+    except (ValueError, httpx.InvalidURL):
         return None
-    return parts if parts.scheme in {"https", "http"} and parts.hostname else None
+    return parts if parts.scheme in {"https", "http"} and _can_be_looked_up(host) else None
+
+
+def _can_be_looked_up(host: str) -> bool:
+    """Tell whether a host is of the form that the DNS knows (RFC 1035 section 2.3.4); an address is too."""
+    name = host.removesuffix(".")
+    labels = name.split(".")
+    return len(name) <= _LONGEST_NAME and all(0 < len(label) <= _LONGEST_LABEL for label in labels)
 
 
 def check_endpoint(url: str) -> str:

@@ -159,7 +159,8 @@ def _placeholders(entry: ClientEntry, provider: Provider, where: str) -> dict[st
         filled[name] = default
     misfit = provider.misfit(filled)
     if misfit is not None:
-        message = f"[{where}] placeholders.{misfit}: the value holds a character that would change the address"
+        why = "the value does not fit there: it would change the address, or is empty or too long"
+        message = f"[{where}] placeholders.{misfit}: {why}"
         raise ConfigurationError(message)
     return filled
 

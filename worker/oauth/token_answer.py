@@ -28,14 +28,25 @@ _MOST_FORM_FIELDS: Final = 100
 _TOKEN_NAMES: Final = ("access_token", "refresh_token", "id_token")
 
 
+_UTF_8: Final = ("utf-8", "utf-8-sig")
+
+
+def _integer(digits: str) -> int | None:
+    return int(digits) if len(digits) <= _MOST_DIGITS else None
+
+
+_JSON: Final = json.JSONDecoder(strict=False, parse_constant=lambda _name: None, parse_int=_integer)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpAnswer:
-    """An answer that was read to its end, or to the cap."""
+    """An answer that was read to its end, or to the cap, or until its connection broke."""
 
     status: int
     headers: Mapping[str, str]  #: lower-case names
     body: bytes
     cut: bool = False  #: the body was longer than the cap
+    broken: bool = False  #: the connection ended before the body did
 
     def __repr__(self) -> str:
         return f"HttpAnswer(status={self.status}, ***)"
@@ -47,14 +58,42 @@ def read_object(answer: HttpAnswer) -> dict[str, Any] | None:
     A form in its place is read as well: some servers send one, and a token in it is a token. A byte that is
     not UTF-8, a raw control character or a number beyond all bounds costs the member it stands in.
     """
-    if answer.cut:
+    if answer.cut or answer.broken:
         return None
-    text = answer.body.decode("utf-8-sig", "surrogateescape")
+    text = _text(answer.body)
     try:
-        parsed = json.loads(text, strict=False, parse_constant=lambda _name: None, parse_int=_integer)
+        parsed = _JSON.decode(text)
     except (ValueError, RecursionError):
         return _read_form(text)
     return parsed if isinstance(parsed, dict) else None
+
+
+def object_within(answer: HttpAnswer) -> dict[str, Any] | None:
+    """Return the one JSON object in an answer that is none as a whole, or None: for tokens, and for nothing else.
+
+    It may stand in a list, in a JSON text, between other words, or before the place where the answer was cut or its
+    connection broke: an object whose last brace is there is complete. Where there are two, nobody knows which counts.
+    """
+    text = _text(answer.body)
+    try:
+        told = _JSON.decode(text)
+        text = told if isinstance(told, str) else text
+    except (ValueError, RecursionError):
+        pass
+    begin = text.find("{")
+    if begin < 0:
+        return None
+    try:
+        parsed, end = _JSON.raw_decode(text, begin)
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) and "{" not in text[end:] else None
+
+
+def _text(body: bytes) -> str:
+    # RFC 8259 section 8.1 knows UTF-8 alone; a body in UTF-16 shows itself by its zeros.
+    encoding = json.detect_encoding(body)
+    return body.decode(encoding if encoding not in _UTF_8 else "utf-8-sig", "surrogateescape")
 
 
 def _read_form(text: str) -> dict[str, Any] | None:
@@ -124,10 +163,6 @@ def _http_date(text: str) -> datetime | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
-
-
-def _integer(digits: str) -> int | None:
-    return int(digits) if len(digits) <= _MOST_DIGITS else None
 
 
 def secret_values(

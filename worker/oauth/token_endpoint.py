@@ -9,8 +9,8 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
-import aiohttp
 import httpx
 
 from worker.domain.outcome import Cause, InDoubt, Misconfigured, Outcome, Reason, Rotated, Tokens, Unavailable
@@ -18,7 +18,7 @@ from worker.domain.secret import Secret
 from worker.oauth.classify import classify
 from worker.oauth.client import Client
 from worker.oauth.client_authentication import Stamp
-from worker.oauth.exchange import exchange
+from worker.oauth.exchange import UnansweredError, exchange
 from worker.oauth.http_client import Departure, PrivateAddressError, departure
 from worker.oauth.provider_steps import TokenStep
 from worker.oauth.reading import reading_of
@@ -152,44 +152,58 @@ class TokenEndpoint:
         build: Callable[[Secret | None, Stamp], TokenRequest],
         secret: Secret | None,
     ) -> TokenAnswer:
-        try:
-            request = build(secret, self._stamp() if self._stamp is not None else NO_STAMP)
-        except UnfilledError as error:
-            tick = self._tick()
-            cause = Cause(reason=Reason.REQUEST_INCOMPLETE, code=error.name)
-            return TokenAnswer(outcome=Unavailable(cause=cause), sent_tick=tick, answered_tick=tick)
-        except NothingToRefreshError:
-            tick = self._tick()
-            cause = Cause(reason=Reason.REQUEST_INCOMPLETE, code="nothing_to_refresh")
-            return TokenAnswer(outcome=Unavailable(cause=cause), sent_tick=tick, answered_tick=tick)
-        watched = Departure()
-        token = departure.set(watched)
         sent_tick = self._tick()
         try:
+            request = build(secret, self._stamp() if self._stamp is not None else NO_STAMP)
+        except Exception as error:  # noqa: BLE001 -- whatever keeps a request from being built, nothing has left
+            return TokenAnswer(outcome=_unbuilt(error), sent_tick=sent_tick, answered_tick=sent_tick)
+        meaning = partial(
+            classify,
+            facts=client.provider.facts,
+            secrets=request.secrets,
+            reading=reading_of(client.provider, step),
+        )
+        watched = Departure()
+        token = departure.set(watched)
+        try:
             answer = await exchange(self._http, request, client.provider.request_timeout.total_seconds())
-        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
-            return TokenAnswer(outcome=_unanswered(error, watched), sent_tick=sent_tick, answered_tick=self._tick())
+        except UnansweredError as error:
+            # Tokens that stand in what was read are there, however the connection ended. Nothing else is believed.
+            part = meaning(error.read) if error.read is not None else None
+            outcome = part if isinstance(part, Rotated) else _unanswered(error.__cause__, watched)
+            headers = error.read.headers if error.read is not None else {}
+        else:
+            outcome, headers = meaning(answer), answer.headers
         finally:
             departure.reset(token)
         return TokenAnswer(
-            outcome=classify(
-                answer,
-                facts=client.provider.facts,
-                secrets=request.secrets,
-                reading=reading_of(client.provider, step),
-            ),
+            outcome=outcome,
             sent_tick=sent_tick,
             answered_tick=self._tick(),
-            provider_date=read_date(answer.headers),
+            provider_date=read_date(headers),
         )
 
 
-def _unanswered(error: Exception, watched: Departure) -> Outcome:
+def _unbuilt(error: Exception) -> Unavailable:
+    match error:
+        case UnfilledError(name=name):
+            code: str | None = name
+        case NothingToRefreshError():
+            code = "nothing_to_refresh"
+        case _:
+            code = None
+    return Unavailable(cause=Cause(reason=Reason.REQUEST_INCOMPLETE, code=code))
+
+
+def _unanswered(error: BaseException | None, watched: Departure) -> Outcome:
     if not watched.may_have_left:
         if _is_caused_by(error, PrivateAddressError):
             return Misconfigured(cause=Cause(reason=Reason.PRIVATE_ADDRESS))
         if _is_caused_by(error, ssl.SSLError, ssl.CertificateError):
             return Misconfigured(cause=Cause(reason=Reason.TLS))
+        if _is_caused_by(error, httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError):
+            # No name that could be looked up. The configuration is held to that, but the libraries have the last word.
+            return Misconfigured(cause=Cause(reason=Reason.ENDPOINT_NOT_FOUND))
         return Unavailable(cause=Cause(reason=Reason.CONNECT))
     timed_out = isinstance(error, TimeoutError | httpx.ReadTimeout | httpx.WriteTimeout)
     return InDoubt(cause=Cause(reason=Reason.TIMEOUT if timed_out else Reason.NO_ANSWER))

@@ -32,6 +32,8 @@ def read_tokens(
     secrets: tuple[Secret, ...],
     reading: Reading = RFC_6749,
     now: datetime | None = None,
+    *,
+    anywhere: bool = True,
 ) -> Tokens | None:
     """Return the tokens in a successful answer (RFC 6749 section 5.1), or None where it has no access token.
 
@@ -40,10 +42,11 @@ def read_tokens(
         secrets: what the request held; a scope that repeats one is left out.
         reading: where this provider keeps what.
         now: the provider's own clock, against which instants are measured.
+        anywhere: look for them deeper in the answer too, where they are not in their place.
 
     """
     answer = reading.answer
-    table = _token_table(fields, answer)
+    table = _token_table(fields, answer, anywhere=anywhere)
     if table is None:
         return None
     access_token = _token(at(table, answer.access_token) or at(table, "access_token"))
@@ -79,12 +82,14 @@ def is_success(fields: Mapping[str, Any], success: Success | None) -> bool:
     return found is None if success.absent else is_value(found, success.equals)
 
 
-def _token_table(fields: Mapping[str, Any], answer: Answer) -> Mapping[str, Any] | None:
+def _token_table(fields: Mapping[str, Any], answer: Answer, *, anywhere: bool) -> Mapping[str, Any] | None:
     """Return the object that holds the tokens: where it should be, else at the top, else the only one that has any."""
     wrapped = at(fields, answer.path) if answer.path is not None else None
     for table in (wrapped, fields):
         if isinstance(table, Mapping) and _token(at(table, answer.access_token)) is not None:
             return table
+    if not anywhere:
+        return None
     found = [table for table in objects_in(fields) if _token(table.get("access_token")) is not None]
     return found[0] if len(found) == 1 else None
 

@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import Enum, auto
 
-import aiohttp
 import httpx
 
 from worker.domain.secret import Secret
 from worker.oauth.client import Client
 from worker.oauth.client_authentication import Stamp
-from worker.oauth.exchange import exchange
+from worker.oauth.exchange import UnansweredError, exchange
 from worker.oauth.request_values import UnfilledError
 from worker.oauth.token_answer import read_object
 from worker.oauth.token_request import Given, TokenRequest, introspection_request, revocation_request
@@ -71,7 +70,7 @@ class TokenTools:
             stamped = replace(given, stamp=self._stamp()) if self._stamp is not None else given
             try:
                 answer = await exchange(self._http, build(client, url, refresh_token, secret, stamped), limit)
-            except (UnfilledError, httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError):
+            except (UnfilledError, UnansweredError):
                 return None
             if 200 <= answer.status < 300:  # noqa: PLR2004 -- the class of statuses, RFC 9110 section 15.3
                 return read_object(answer) or {}
