@@ -108,7 +108,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Answer once a request is whole."""
         if self._closing:
-            self._endpoint.unread += 1
+            self._endpoint.unread += not self._received  # once, in however many pieces it comes
+            self._received += data
             return
         self._received += data
         end = self._received.find(_HEAD_END)
