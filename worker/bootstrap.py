@@ -40,6 +40,9 @@ from worker.storage.presence import Presence
 from worker.storage.schema import Schema
 from worker.storage.sealing import KeyRing, parse_keys
 from worker.storage.settle_queue import SettleQueue
+from worker.storage.webhook_deliveries import WebhookDeliveries
+from worker.storage.webhook_endpoints import WebhookEndpoints
+from worker.storage.webhook_outbox import WebhookOutbox
 from worker.usecases.access_token import AccessTokens
 from worker.usecases.adopt import Adoption
 from worker.usecases.api_access import ApiAccess
@@ -48,6 +51,8 @@ from worker.usecases.dispatch import Dispatch
 from worker.usecases.drain import Drains, DrainSupplies, Window
 from worker.usecases.operate import GrantOperations
 from worker.usecases.rotate import Rotation
+from worker.usecases.webhooks import Webhooks
+from worker.webhooks.sender import Sender
 
 #: Connections of one process: claims, settles and ticks hold one for about a millisecond each, the presence one.
 CONNECTIONS: Final = 8
@@ -94,6 +99,7 @@ class Container:
     operations: GrantOperations
     api_access: ApiAccess
     idempotent_requests: IdempotentRequests
+    webhooks: Webhooks
     escrow: Escrow
     presence: Presence
 
@@ -224,6 +230,19 @@ def create_container(
             draw=_chance.random,
         ),
         idempotent_requests=IdempotentRequests(engine, keys, uuid4),
+        webhooks=Webhooks(
+            endpoints=configuration.webhooks,
+            outbox=WebhookOutbox(engine),
+            deliveries=WebhookDeliveries(engine, uuid4),
+            overview=WebhookEndpoints(engine),
+            grants=grants,
+            sender=Sender(http, monotonic),
+            observer=observers,
+            fingerprint=keys.fingerprint,
+            tick=monotonic,
+            draw=_chance.random,
+            new_id=uuid4,
+        ),
         api_access=ApiAccess(registry=clients, tokens=ApiTokens(engine), random_bytes=os.urandom, new_id=uuid4),
         escrow=escrow,
         presence=presence,

@@ -35,14 +35,17 @@ warnings.filterwarnings("ignore", category=SecurityWarning)
 log = get_logger("evergrant")
 
 
-def create_app(settings: Settings, tick_seconds: float) -> Celery:
+def create_app(settings: Settings, tick_seconds: float, *, has_webhooks: bool = False) -> Celery:
     """Create the application for a broker.
 
     Args:
         settings: this process's; the broker's URL is taken from them.
         tick_seconds: how often beat asks what is due.
+        has_webhooks: whether there are endpoints to which events are sent.
 
     """
+    # A tick that nobody took in time is worthless: the next one sees the same rows.
+    tick = {"schedule": tick_seconds, "options": {"expires": max(tick_seconds * 2, 5.0)}}
     app = Celery("evergrant", include=["worker.tasks"])
     app.conf.update(
         broker_url=settings.require_broker().reveal(),
@@ -72,12 +75,8 @@ def create_app(settings: Settings, tick_seconds: float) -> Celery:
         beat_scheduler="celery.beat:Scheduler",  # in memory: beat is a dumb tick and keeps nothing on disk
         beat_max_loop_interval=tick_seconds,
         beat_schedule={
-            # A tick that nobody took in time is worthless: the next one sees the same rows.
-            "tick": {
-                "task": "evergrant.tick",
-                "schedule": tick_seconds,
-                "options": {"expires": max(tick_seconds * 2, 5.0)},
-            },
+            "tick": {"task": "evergrant.tick", **tick},
+            **({"webhooks": {"task": "evergrant.webhooks", **tick}} if has_webhooks else {}),
             "prune": {"task": "evergrant.prune", "schedule": PRUNE_SECONDS, "options": {"expires": PRUNE_SECONDS}},
         },
     )
@@ -87,8 +86,9 @@ def create_app(settings: Settings, tick_seconds: float) -> Celery:
 def _start() -> tuple[Settings, Celery]:
     settings = read_settings()
     configure_logging(settings.log_format, settings.log_level)
-    tick = load_configuration(settings, os.environ).worker.tick
-    return settings, create_app(settings, tick.total_seconds())
+    configuration = load_configuration(settings, os.environ)
+    tick = configuration.worker.tick.total_seconds()
+    return settings, create_app(settings, tick, has_webhooks=bool(configuration.webhooks))
 
 
 def _refuse(error: EvergrantError) -> NoReturn:

@@ -20,6 +20,7 @@ from worker.commands.grants import grants, token
 from worker.commands.keys import keys
 from worker.commands.processes import beat, web, worker
 from worker.commands.up import up
+from worker.commands.webhooks import webhooks
 from worker.domain.errors import ConfigurationError, EvergrantError
 
 FAILED: Final = 1
@@ -44,6 +45,7 @@ cli.add_typer(clients, name="clients")
 cli.add_typer(providers, name="providers")
 cli.add_typer(keys, name="keys")
 cli.add_typer(api_tokens, name="api-tokens")
+cli.add_typer(webhooks, name="webhooks")
 cli.add_typer(db, name="db")
 
 

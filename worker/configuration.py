@@ -17,10 +17,11 @@ from worker.oauth.registry import Registry, build_registry
 from worker.oauth.validation import validated
 from worker.packaged import catalogue_path
 from worker.settings import DEFAULT_CONFIG, Settings
+from worker.webhooks.endpoint import Endpoint, build_endpoints
 
 #: What a lease must outlive a request by: the settle, a slow commit, a paused process that wakes up.
 LEASE_MARGIN: Final = timedelta(seconds=10)
-_TABLES: Final = ("providers", "clients", "worker")
+_TABLES: Final = ("providers", "clients", "webhooks", "worker")
 
 
 class WorkerLimits(BaseModel):
@@ -43,6 +44,7 @@ class Configuration:
 
     registry: Registry
     worker: WorkerLimits
+    webhooks: Mapping[str, Endpoint]
     catalogue: Mapping[str, Any]  #: the shipped facts, as they are written
     own_providers: Mapping[str, Any]  #: `[providers.*]` of the configuration, as they are written
 
@@ -69,11 +71,14 @@ def load_configuration(settings: Settings, environment: Mapping[str, str]) -> Co
             environment=environment,
             public_url=settings.public_url,
         )
+        webhooks = build_endpoints(_table(tables, "webhooks"), clients=tuple(registry.clients), environment=environment)
         worker = validated(WorkerLimits, "worker", tables.get("worker", {}))
         _check_lease(worker, registry)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path or catalogue_path()}: {error}") from None
-    return Configuration(registry=registry, worker=worker, catalogue=catalogue, own_providers=own_providers)
+    return Configuration(
+        registry=registry, worker=worker, webhooks=webhooks, catalogue=catalogue, own_providers=own_providers
+    )
 
 
 def _check_lease(worker: WorkerLimits, registry: Registry) -> None:

@@ -118,6 +118,19 @@ class Metrics:
             registry=registry,
             multiprocess_mode="mostrecent",
         )
+        self.webhook_deliveries = Counter(
+            "evergrant_webhook_deliveries_total",
+            "Attempts to deliver an event to a webhook endpoint.",
+            ["endpoint", "outcome"],
+            registry=registry,
+        )
+        self.webhook_duration = Histogram(
+            "evergrant_webhook_duration_seconds",
+            "How long a webhook endpoint took to answer.",
+            ["endpoint"],
+            buckets=_REFRESH_BUCKETS,
+            registry=registry,
+        )
         self.clock_skew = Gauge(
             "evergrant_provider_clock_skew_seconds",
             "How far the provider's clock is ahead of the database's, to the second.",
@@ -145,6 +158,11 @@ class Metrics:
         """Count a loss, where the outcome had tokens."""
         if isinstance(outcome, Rotated):
             self.tokens_lost.inc()
+
+    def webhook_sent(self, endpoint: str, outcome: str, *, seconds: float) -> None:
+        """Count one attempt to deliver an event: `delivered`, `failed`, `dead` or `gone`."""
+        self.webhook_deliveries.labels(endpoint, outcome).inc()
+        self.webhook_duration.labels(endpoint).observe(seconds)
 
     def scanned(self, seconds: float) -> None:
         """Note that a scan was made."""

@@ -11,6 +11,7 @@ from worker.logging import get_logger
 from worker.metrics import Metrics
 from worker.storage.escrow import EscrowDrained
 from worker.storage.rescue import Rescued
+from worker.storage.webhook_deliveries import Claim
 
 log = get_logger("evergrant")
 
@@ -23,7 +24,7 @@ _MEND_ENTRY: Final = (
 
 
 class Observers:
-    """Counts and logs; one for a process. It implements `RotationObserver` and `DispatchObserver`."""
+    """Counts and logs; one for a process. It implements the use cases' observers."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -131,8 +132,24 @@ class Observers:
             "leases_rescued", leases=rescued.leases, in_doubt=len(rescued.in_doubt), given_up=len(rescued.given_up)
         )
 
+    def webhook_sent(self, endpoint: str, outcome: str, *, seconds: float) -> None:
+        """Count one attempt to deliver an event."""
+        self._metrics.webhook_sent(endpoint, outcome, seconds=seconds)
+
+    def webhook_failed(self, claim: Claim, error: str, *, dead: bool) -> None:
+        """Log why an endpoint has not taken an event; the endpoint's address is not told, it may hold a secret."""
+        fields = {"endpoint": claim.endpoint, "event_id": claim.event.id, "event_type": claim.event.type}
+        if dead:
+            log.error("webhook_dead", **fields, error=error)
+        else:
+            log.warning("webhook_failed", **fields, error=error, failures=claim.failures + 1)
+
+    def webhook_gone(self, endpoint: str) -> None:
+        """Log that an endpoint wants no events any more."""
+        log.error("webhook_endpoint_gone", endpoint=endpoint)
+
     def failed(self, event: str, error: BaseException) -> None:
-        """Log what a drain could not do for one grant."""
+        """Log what could not be done for one grant or event."""
         log.error(event, error=type(error).__name__, exc_info=error)
 
 

@@ -70,6 +70,7 @@ class Runtime:
 
     def _begin_stop(self, seconds: float) -> None:
         self.container.drains.stop()
+        self.container.webhooks.stop()
         self._loop.call_later(seconds, self._let_go.set_result, None)
 
     async def _create(self, create: Callable[[], Container]) -> Container:
@@ -83,6 +84,7 @@ class Runtime:
 
     async def _finish(self, seconds: float) -> None:
         self.container.drains.stop()
+        self.container.webhooks.stop()
         others = asyncio.all_tasks() - {asyncio.current_task(), *self._keepers}
         if others:
             _done, late = await asyncio.wait(others, timeout=seconds)

@@ -27,6 +27,19 @@ def drain(client: str) -> None:
         runtime().wait_for(container.drains.drain(configured, seconds))
 
 
+@app.task(name="evergrant.webhooks")
+def webhooks() -> None:
+    """Read what has happened since, and send a ticket for each webhook endpoint to which something is due."""
+    for endpoint in runtime().run(runtime().container.webhooks.due()):
+        deliver.apply_async(args=(endpoint,), expires=TICKET_EXPIRES)
+
+
+@app.task(name="evergrant.deliver")
+def deliver(endpoint: str) -> None:
+    """Send what is due to one webhook endpoint."""
+    runtime().wait_for(runtime().container.webhooks.deliver(endpoint))
+
+
 @app.task(name="evergrant.prune")
 def prune() -> None:
     """Remove what nobody needs any more."""

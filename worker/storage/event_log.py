@@ -73,7 +73,7 @@ async def read_events(
 
     """
     async with engine.connect() as connection:
-        last = await _last_certain(connection)
+        last = await last_certain(connection)
         if last is None or last <= after:
             return EventPage(events=(), after=after)
         looked_for = {"after": after, "last": last, "limit": limit, "client": client, "grant_id": grant_id}
@@ -82,11 +82,17 @@ async def read_events(
     return EventPage(events=events, after=events[-1].id if len(events) == limit else last)
 
 
-async def _last_certain(connection: AsyncConnection) -> int | None:
-    """Return an id up to which nothing can appear any more; None while that is not certain."""
+async def last_certain(connection: AsyncConnection, *, looks: int = _LOOKS) -> int | None:
+    """Return an id up to which nothing can appear any more; None while that is not certain.
+
+    Args:
+        connection: outside of any transaction.
+        looks: how often to look whether the transactions that write events have ended.
+
+    """
     last: int = (await connection.execute(_LAST)).scalar_one()
     writing = set((await connection.execute(_WRITERS)).scalars())
-    for _look in range(_LOOKS):
+    for _look in range(looks):
         if not writing:
             return last
         # Nothing is held while waiting: each statement sees what is committed by then.

@@ -47,6 +47,16 @@ _PRUNE: Final = {
         """),
         ROTATIONS,
     ),
+    # Before the events that they are about: dead ones, and those of endpoints that are configured no more.
+    "webhook_deliveries": (
+        text("""
+            DELETE FROM webhook_deliveries WHERE (endpoint, event_id) IN (
+                SELECT endpoint, event_id FROM webhook_deliveries WHERE event_id < (
+                    SELECT id FROM events WHERE at >= now() - CAST(:age AS interval) ORDER BY id LIMIT 1)
+                 LIMIT :limit)
+        """),
+        EVENTS,
+    ),
     "events": (
         text("""
             DELETE FROM events WHERE id IN (

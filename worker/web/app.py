@@ -34,7 +34,8 @@ def create_web_app(create: Callable[[], Container], registry: CollectorRegistry 
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         container = create()
         app.state.container = container
-        app.state.gauges = DatabaseGauges(container.engine, list(container.configuration.registry.clients))
+        clients = list(container.configuration.registry.clients)
+        app.state.gauges = DatabaseGauges(container.engine, clients, container.webhooks)
         try:
             yield
         finally:

@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from worker.bootstrap import monotonic
 from worker.domain.grant import GrantState
 from worker.storage.overview import ClientFigures, read_client_figures
+from worker.storage.webhook_endpoints import EndpointStatus
+from worker.usecases.webhooks import Webhooks
 
 #: Seconds for which figures are good: scrapers that come together cost one query.
 KEPT_SECONDS: Final = 2.0
@@ -23,13 +25,16 @@ class DatabaseGauges:
     Args:
         engine: the process's connections.
         clients: names of the configured clients, shown even without grants.
+        webhooks: whose endpoints are shown.
 
     """
 
-    def __init__(self, engine: AsyncEngine, clients: Sequence[str]) -> None:
+    def __init__(self, engine: AsyncEngine, clients: Sequence[str], webhooks: Webhooks) -> None:
         self._engine = engine
         self._clients = clients
+        self._webhooks = webhooks
         self._figures: Sequence[ClientFigures] = ()
+        self._endpoints: Sequence[EndpointStatus] = ()
         self._read_at: float | None = None
         self._reading = asyncio.Lock()
 
@@ -38,8 +43,10 @@ class DatabaseGauges:
         async with self._reading:
             if self._read_at is None or monotonic() - self._read_at > KEPT_SECONDS:
                 self._figures = await read_client_figures(self._engine, self._clients)
+                statuses = await self._webhooks.statuses()
+                self._endpoints = [found for found in statuses if found.name in self._webhooks.endpoints]
                 self._read_at = monotonic()
-        return _gauges(self._figures)
+        return [*_gauges(self._figures), *_webhook_gauges(self._endpoints)]
 
 
 def _gauges(figures: Sequence[ClientFigures]) -> Iterable[Metric]:
@@ -62,3 +69,24 @@ def _gauges(figures: Sequence[ClientFigures]) -> Iterable[Metric]:
         breaker.add_metric([found.client], 1 if found.breaker_opened_at is not None else 0)
         brake.add_metric([found.client], 1 if found.braked_at is not None else 0)
     return [grants, overdue, oldest, expired, breaker, brake]
+
+
+def _webhook_gauges(statuses: Sequence[EndpointStatus]) -> Iterable[Metric]:
+    waiting = GaugeMetricFamily("evergrant_webhook_waiting", "Events not delivered yet.", labels=["endpoint"])
+    oldest = GaugeMetricFamily(
+        "evergrant_webhook_oldest_waiting_seconds", "How long ago the oldest of them happened.", labels=["endpoint"]
+    )
+    dead = GaugeMetricFamily(
+        "evergrant_webhook_dead", "Events that were given up, to be sent again by an operator.", labels=["endpoint"]
+    )
+    paused = GaugeMetricFamily(
+        "evergrant_webhook_paused",
+        "1 while an endpoint gets no events: by an operator, or its 410.",
+        labels=["endpoint"],
+    )
+    for status in statuses:
+        waiting.add_metric([status.name], status.waiting)
+        oldest.add_metric([status.name], status.oldest_waiting_seconds)
+        dead.add_metric([status.name], status.dead)
+        paused.add_metric([status.name], 1 if status.paused_at is not None else 0)
+    return [waiting, oldest, dead, paused]
