@@ -20,6 +20,11 @@ class EventType(StrEnum):
     GRANT_RESUMED = "grant.resumed"  #: by an operator
     GRANT_SCOPES_NARROWED = "grant.scopes_narrowed"  #: the provider has taken some of its scopes away
     GRANT_REFRESH_TOKEN_MISSING = "grant.refresh_token_missing"  # noqa: S105 -- the name of an event
+    GRANT_ACCOUNT_REFUSED = "grant.account_refused"  #: its owner came back with another account
+    GRANT_ACCOUNT_CHANGED = "grant.account_changed"  #: by an operator
+    GRANT_ACCOUNT_SHARED = "grant.account_shared"  #: another grant is for the same account
+    GRANT_RECONSENT_MAILED = "grant.reconsent_mailed"  #: its owner was sent a link
+    GRANT_RECONSENT_MAIL_FAILED = "grant.reconsent_mail_failed"  #: the link could not be handed in
     CLIENT_PAUSED = "client.paused"  #: by an operator, or by its breaker
     CLIENT_RESUMED = "client.resumed"
     CLIENT_BRAKED = "client.braked"  #: abnormally many of its grants died at once

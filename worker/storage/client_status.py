@@ -39,7 +39,9 @@ _CLOSE: Final = text("""
                canary_at = NULL, resumed_at = now()
          WHERE client = :client AND breaker_opened_at IS NOT NULL
         RETURNING client)
-    INSERT INTO events (type, client) SELECT 'client.resumed', client FROM closed RETURNING client
+    INSERT INTO events (type, client, data)
+    SELECT 'client.resumed', client, '{"reason": "breaker_closed"}'::jsonb FROM closed
+    RETURNING client
 """)
 _THROTTLE: Final = text("""
     UPDATE client_status SET throttled_until = greatest(throttled_until, now() + :wait)
@@ -54,7 +56,8 @@ _SUSPECT_REFRESHED: Final = text("""
                resumed_at = CASE WHEN suspects_refreshed + 1 >= :enough THEN now() ELSE resumed_at END
          WHERE client = :client AND braked_at IS NOT NULL
         RETURNING client, braked_at)
-    INSERT INTO events (type, client) SELECT 'client.resumed', client FROM counted WHERE braked_at IS NULL
+    INSERT INTO events (type, client, data)
+    SELECT 'client.resumed', client, '{"reason": "brake_released"}'::jsonb FROM counted WHERE braked_at IS NULL
     RETURNING client
 """)
 #: Every suspect was refreshed, has died or was ended by an operator, and the deaths that put it on are long past.
@@ -64,7 +67,9 @@ _RELEASE_OUTWORN: Final = text("""
          WHERE braked_at < now() - CAST(:window AS interval)
            AND NOT EXISTS (SELECT FROM grants AS g WHERE g.state = 'suspect' AND g.client = c.client)
         RETURNING client)
-    INSERT INTO events (type, client) SELECT 'client.resumed', client FROM released RETURNING client
+    INSERT INTO events (type, client, data)
+    SELECT 'client.resumed', client, '{"reason": "brake_released"}'::jsonb FROM released
+    RETURNING client
 """)
 _PAUSE: Final = text("""
     WITH paused AS (
@@ -85,7 +90,9 @@ _RESUME: Final = text("""
            AND (paused_by_operator OR breaker_opened_at IS NOT NULL OR braked_at IS NOT NULL
                 OR throttled_until > now())
         RETURNING client)
-    INSERT INTO events (type, client) SELECT 'client.resumed', client FROM resumed RETURNING client
+    INSERT INTO events (type, client, data)
+    SELECT 'client.resumed', client, '{"reason": "operator"}'::jsonb FROM resumed
+    RETURNING client
 """)
 _HOLD: Final = text("""
     SELECT paused_by_operator, throttled_until, breaker_opened_at, breaker_reason, canary_at, now() AS now
