@@ -36,7 +36,7 @@ async def test_what_a_killed_worker_was_sending_arrives(
                 broker_url=broker_url,
                 keys=keys,
                 configuration=configuration,
-                **ENVIRONMENT,
+                HOOK_SECRET=SECRET,
             ) as deployment:
                 wait_until(lambda: receiver.received, 30.0, "the first event is under way")
                 deployment.processes["worker-1"].send_signal(signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 import traceback
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from worker.configuration import Configuration, WorkerLimits, load_configuration
 from worker.domain.errors import ConfigurationError
 from worker.settings import Settings
+from worker.webhooks.endpoint import EndpointEntry, generate_secret
 
 CLIENT = """
 [clients.askara-main]
@@ -85,6 +87,20 @@ def test_the_example_is_valid() -> None:
     assert loaded.worker == WorkerLimits()
 
 
+def test_the_examples_webhook_is_valid(path: Path) -> None:
+    """Its table stands there as a comment; without the marks every key of it is taken."""
+    example = (Path(__file__).parents[2] / "config" / "evergrant.example.toml").read_text("utf-8")
+    table = example[example.index("# [webhooks.billing]") :].partition("\n\n")[0].replace("# ", "", 1)
+    path.write_text(CLIENT + table.replace("\n# ", "\n"), "utf-8")
+
+    secret = {"BILLING_WEBHOOK_SECRET": generate_secret(lambda count: b"x" * count).reveal()}
+    loaded = load_configuration(Settings(config=path), {**ENVIRONMENT, **secret})
+
+    [endpoint] = loaded.webhooks.values()
+    assert set(tomllib.loads(path.read_text("utf-8"))["webhooks"]["billing"]) == set(EndpointEntry.model_fields)
+    assert endpoint.clients == frozenset({"askara-main"})
+
+
 def test_a_named_file_that_cannot_be_read_is_an_error(path: Path) -> None:
     """A missing file and a folder are named with the system's reason, and never quietly passed over."""
     for unreadable, reason in ((path, "No such file or directory"), (path.parent, "Is a directory")):
@@ -116,7 +132,7 @@ def test_an_unknown_table_is_named(path: Path, text: str) -> None:
     """A misspelt table is refused with those that are known."""
     name = text.strip("[]\n").split(".")[0].split(" ")[0].rstrip("]")
 
-    assert complaint(path, text) == f"FILE: unknown table [{name}] (known: providers, clients, worker)"
+    assert complaint(path, text) == f"FILE: unknown table [{name}] (known: providers, clients, webhooks, worker)"
 
 
 @pytest.mark.parametrize("name", ["providers", "clients"])

@@ -19,7 +19,7 @@ CONTRACT: Final = {
 
 
 def test_every_type_that_is_written_stands_in_the_list() -> None:
-    """A type that is missing in `worker/domain/events.py` could not be chosen by an endpoint, nor be in its `grant.*`."""
+    """A type that is missing in `worker/domain/events.py` could not be chosen by an endpoint, not even by `grant.*`."""
     written = {
         found
         for path in (ROOT / "worker" / "storage").glob("*.py")
@@ -28,5 +28,5 @@ def test_every_type_that_is_written_stands_in_the_list() -> None:
     written |= {f"grant.{state}" for state in (GrantState.RECONSENT_REQUIRED, GrantState.IN_DOUBT)}  # built from states
 
     assert written <= set(EventType)
-    assert CONTRACT <= set(EventType)
+    assert set(EventType) >= CONTRACT
     assert len(written) > len(CONTRACT) - 1

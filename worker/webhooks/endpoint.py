@@ -14,9 +14,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from worker.domain.errors import ConfigurationError
 from worker.domain.events import ALL_OF_A_KIND, EventType, chosen
+from worker.domain.loopback import is_loopback
 from worker.domain.secret import Secret
 from worker.oauth.addresses import is_private_literal
-from worker.oauth.provider_values import STRICT, Duration, check_endpoint, is_loopback, one_or_many, split_url
+from worker.oauth.provider_values import STRICT, Duration, check_endpoint, one_or_many, split_url
 from worker.oauth.references import resolve
 from worker.oauth.validation import nearest, validated
 
