@@ -128,7 +128,7 @@ class WebhookReceiver:
             handler.send_response(reply.status)
             for name, value in reply.headers.items():
                 handler.send_header(name, value)
-            if reply.status != 204:
+            if reply.status != 204 and "content-length" not in reply.headers:
                 handler.send_header("content-length", str(len(reply.body)))
             handler.end_headers()
             handler.wfile.write(reply.body)

@@ -134,13 +134,19 @@ class Webhooks:
     async def _deliver(self, endpoint: Endpoint, claim: Claim, claimed_tick: float) -> None:
         if self.tick() > claimed_tick + _STALE:
             return  # the claim ends by itself
+        sent = await self._send(endpoint, claim)
         try:
-            sent = await self.sender.send(endpoint, _message(claim), claim.now)
             await until_taken(lambda: self._store(claim, sent), seconds=CLAIM_MARGIN.total_seconds())
         except AWAY as error:
             self.observer.failed("webhook_not_stored", error)  # it is sent again when the claim has ended
-        except Exception as error:  # noqa: BLE001 -- one event's trouble must not end the others
-            self.observer.failed("webhook_failed", error)
+
+    async def _send(self, endpoint: Endpoint, claim: Claim) -> Sent:
+        try:
+            return await self.sender.send(endpoint, _message(claim), claim.now)
+        except Exception as error:  # noqa: BLE001 -- one event's trouble must not end the others, nor be tried for ever
+            self.observer.failed("webhook_not_sent", error)
+            words = f"it could not be sent ({type(error).__name__}); the log tells more"
+            return Sent(attempt=Failed(error=words, not_now=False), seconds=0.0)
 
     async def _store(self, claim: Claim, sent: Sent) -> None:
         match sent.attempt:

@@ -11,7 +11,7 @@ import aiohttp
 import httpx
 
 from worker.domain.webhook import Attempt, Failed, judge
-from worker.oauth.exchange import exchange
+from worker.oauth.exchange import UnansweredError, exchange
 from worker.oauth.http_client import PrivateAddressError
 from worker.oauth.route import Route, allowed
 from worker.oauth.token_answer import read_retry_after
@@ -63,9 +63,11 @@ class Sender:
         began = self._tick()
         try:
             answer = await exchange(self._http, request, endpoint.timeout.total_seconds())
-        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
-            failed = Failed(error=_words(error, endpoint), not_now=True)
-            return Sent(attempt=failed, seconds=self._tick() - began)
+        except UnansweredError as error:
+            if error.read is None:
+                failed = Failed(error=_words(error, endpoint), not_now=True)
+                return Sent(attempt=failed, seconds=self._tick() - began)
+            answer = error.read  # its status says all there is to know
         attempt = judge(answer.status, read_retry_after(answer.headers))
         return Sent(attempt=attempt, seconds=self._tick() - began, status=answer.status)
 
