@@ -18,10 +18,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker.configuration import Configuration, load_configuration
 from worker.metrics import Metrics
+from worker.oauth.account import Accounts
 from worker.oauth.client_authentication import Stamp
 from worker.oauth.http_client import create_http_client
 from worker.oauth.token_endpoint import TokenEndpoint
 from worker.oauth.token_tools import TokenTools
+from worker.oauth.userinfo import Userinfo
 from worker.observers import Observers
 from worker.packaged import migrations_path
 from worker.settings import Settings, load_settings
@@ -40,17 +42,21 @@ from worker.storage.presence import Presence
 from worker.storage.schema import Schema
 from worker.storage.sealing import KeyRing, parse_keys
 from worker.storage.settle_queue import SettleQueue
+from worker.storage.shared_accounts import SharedAccounts
 from worker.storage.webhook_deliveries import WebhookDeliveries
 from worker.storage.webhook_endpoints import WebhookEndpoints
 from worker.storage.webhook_outbox import WebhookOutbox
 from worker.usecases.access_token import AccessTokens
 from worker.usecases.adopt import Adoption
 from worker.usecases.api_access import ApiAccess
+from worker.usecases.code_exchange import CodeExchange
 from worker.usecases.consent import ConsentFlow
 from worker.usecases.dispatch import Dispatch
 from worker.usecases.drain import Drains, DrainSupplies, Window
+from worker.usecases.give_back import GivingBack
 from worker.usecases.operate import GrantOperations
 from worker.usecases.rotate import Rotation
+from worker.usecases.store_consent import ConsentStore
 from worker.usecases.webhooks import Webhooks
 from worker.webhooks.sender import Sender
 
@@ -95,6 +101,7 @@ class Container:
     dispatch: Dispatch
     access_tokens: AccessTokens
     consent: ConsentFlow
+    giving_back: GivingBack
     adoption: Adoption
     operations: GrantOperations
     api_access: ApiAccess
@@ -211,14 +218,21 @@ def create_container(
         consent=ConsentFlow(
             registry=clients,
             requests=AuthorizationRequests(engine, keys),
-            consents=consents,
-            grants=grants,
-            token_endpoint=token_endpoint,
+            exchange=CodeExchange(
+                token_endpoint=token_endpoint,
+                accounts=Accounts(Userinfo(http)),
+                grants=grants,
+                store=ConsentStore(consents=consents),
+                new_id=uuid4,
+                draw=_chance.random,
+                tick=monotonic,
+            ),
+            observer=observers,
             random_bytes=os.urandom,
             new_id=uuid4,
-            draw=_chance.random,
             tick=monotonic,
         ),
+        giving_back=GivingBack(registry=clients, accounts=SharedAccounts(engine), token_tools=rotation.token_tools),
         adoption=Adoption(registry=clients, consents=consents, grants=grants, new_id=uuid4, draw=_chance.random),
         operations=GrantOperations(
             grants=grants,

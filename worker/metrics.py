@@ -97,6 +97,12 @@ class Metrics:
             ["client"],
             registry=registry,
         )
+        self.consents = Counter(
+            "evergrant_consents_total",
+            "How consents ended that owners came back from: connected, kept, denied, account_refused or failed.",
+            ["client", "outcome"],
+            registry=registry,
+        )
         self.last_scan = Gauge(
             "evergrant_last_scan_timestamp_seconds",
             "When what is due was last looked for, as seconds since the epoch.",

@@ -12,6 +12,7 @@ from worker.metrics import Metrics
 from worker.storage.escrow import EscrowDrained
 from worker.storage.rescue import Rescued
 from worker.storage.webhook_deliveries import Claim
+from worker.usecases.consent_results import ConsentEnd
 
 log = get_logger("evergrant")
 
@@ -108,6 +109,24 @@ class Observers:
     def revived(self, client: str) -> None:
         """Count a grant that its owner brought back."""
         self._metrics.grants_revived.labels(client).inc()
+
+    def consent_ended(self, client: str, end: ConsentEnd, reason: str | None) -> None:
+        """Count and log how a consent ended."""
+        self._metrics.consents.labels(client, end.value).inc()
+        fields = {"client": client, "outcome": end.value} | ({"reason": reason} if reason is not None else {})
+        if end is ConsentEnd.FAILED:
+            log.warning("consent_ended", **fields)
+        else:
+            log.info("consent_ended", **fields)
+
+    def id_token_refused(self, client: str, claim: str, found_issuer: str | None) -> None:
+        """Log an ID token that was not made for its consent; a wrong issuer may be a wrong `issuer` of ours."""
+        log.error(
+            "id_token_refused",
+            client=client,
+            claim=claim,
+            **({"found_issuer": found_issuer} if found_issuer is not None else {}),
+        )
 
     def breaker_changed(self, client: str, *, is_open: bool, reason: str) -> None:
         """Log that a client's breaker opened or closed."""

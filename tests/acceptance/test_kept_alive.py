@@ -25,7 +25,7 @@ from worker.bootstrap import Container
 from worker.domain.secret import Secret
 from worker.sandbox.behaviour import Behaviour
 from worker.sandbox.server import RunningSandbox
-from worker.usecases.consent import GrantStored
+from worker.usecases.consent_results import GrantStored
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 

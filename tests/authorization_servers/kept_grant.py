@@ -19,7 +19,7 @@ from worker.domain.secret import Secret
 from worker.oauth.client import Client
 from worker.storage.grants import GrantView
 from worker.storage.sealing import ACCESS_TOKEN, REFRESH_TOKEN, KeyRing
-from worker.usecases.consent import GrantStored
+from worker.usecases.consent_results import GrantStored
 
 #: Who consents, here and at the server.
 OWNER: Final = "ada"

@@ -33,7 +33,7 @@ from worker.domain.facts import Keep
 from worker.domain.outcome import Outcome, Rotated, Throttled, label, reason
 from worker.domain.secret import Secret
 from worker.oauth.authorization_request import authorization_url
-from worker.oauth.captured import captured_from_redirect
+from worker.oauth.captured import account_in_redirect, captured_from_redirect
 from worker.oauth.classify import classify
 from worker.oauth.client import Client
 from worker.oauth.http_client import create_http_client
@@ -120,6 +120,8 @@ def test_the_redirect_is_read_as_documented(name: str) -> None:
     assert parameters[client.provider.redirect.code] == CODE.reveal()
     kept = {} if written.redirect is None else written.redirect.captured
     assert captured_from_redirect(client.provider, parameters) == kept
+    account = None if written.redirect is None else written.redirect.account
+    assert account_in_redirect(client.provider, parameters) == account
 
 
 @EACH

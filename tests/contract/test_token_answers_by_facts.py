@@ -298,7 +298,7 @@ CAPTURES: list[Row] = [
     kept("the account", KEEP, {"user": {"id": "u-1"}}, account="u-1"),
     kept("the account a number", KEEP, {"user": {"id": 12}}, account="12"),
     kept("the account an object", KEEP, {"user": {"id": {}}}),
-    kept("the account too long", KEEP, {"user": {"id": "u" * 257}}),
+    kept("the account too long", KEEP, {"user": {"id": "u" * 513}}),
     kept("the account repeats a token", KEEP, {"user": {"id": SENT}}),
     kept("a placeholder", HOST, {"instance_url": "https://eu.acme.example/"}, api_host="eu.acme.example"),
     kept("a placeholder of another host", HOST, {"instance_url": "https://evil.example/"}),

@@ -39,7 +39,7 @@ from worker.oauth.token_endpoint import TokenAnswer
 from worker.sandbox.misbehaviour import Misbehaviour, Order
 from worker.sandbox.server import RunningSandbox
 from worker.sandbox.token_meaning import Delivery
-from worker.storage.consents import Arrival, NewGrant
+from worker.storage.consents import Arrival, NewGrant, StoredConsent
 from worker.storage.settle_queue import Settled
 from worker.usecases.rotate import database_instant, lease_covers
 
@@ -558,13 +558,19 @@ class GrantMachine(RuleBasedStateMachine):
             email=None,
         )
         for _ in range(2):
-            stored = await container.consent.consents.store_consent(uuid4(), grant, now)
-            assert stored == (row.id, Arrival.REVIVED)
+            stored = await container.adoption.consents.store_consent(uuid4(), grant, now)
+            assert isinstance(stored, StoredConsent)
+            assert (stored.grant_id, stored.arrival) == (row.id, _arrival(row))
         self.ledger.consented(row.id, seeded.refresh_token)
 
 
 def _latest(flights: list[Flight], nth: int) -> Flight | None:
     return flights[-1 - nth] if nth < len(flights) else None
+
+
+def _arrival(row: Row[Any]) -> Arrival:
+    ended = row.state in {GrantState.RECONSENT_REQUIRED, GrantState.REVOKED}
+    return Arrival.REVIVED if ended else Arrival.RENEWED
 
 
 def _account(row: Row[Any]) -> int:

@@ -95,7 +95,7 @@ async def test_a_state_is_good_once(scene: Scene) -> None:
 
     page = scene.owner.call_back(returned)
 
-    assert (page.status_code, "Already used" in page.text) == (400, True)
+    assert (page.status_code, "Connected already" in page.text) == (400, True)
     assert await rows(scene.container, "SELECT * FROM grants") == before
     assert scene.sandbox.control.report().codes_exchanged == 1
     [family] = scene.sandbox.control.families(scene.client.name)
@@ -115,6 +115,7 @@ async def test_a_state_is_good_once_for_two_at_once(scene: Scene) -> None:
     pages = await asyncio.gather(*brought)
 
     assert sorted(page.status_code for page in pages) == [200, 400, 400]
+    assert all("Connected" in page.text for page in pages), "whichever of them the browser shows"
     assert scene.sandbox.control.report().codes_exchanged == 1
     assert await value(scene.container, "SELECT generation FROM grants WHERE state = 'active'") == 0
 
@@ -207,7 +208,7 @@ async def test_an_exchange_without_both_tokens_stores_nothing(scene: Scene) -> N
         Order(kind=Misbehaviour.LOST_REPLY, times=1, step=Step.CODE_EXCHANGE): "could not be read",
         Order(kind=Misbehaviour.CUT_REPLY, times=1, step=Step.CODE_EXCHANGE): "could not be read",
         Order(kind=Misbehaviour.TRUNCATED_JSON, times=1, step=Step.CODE_EXCHANGE): "could not be read",
-        Order(kind=Misbehaviour.THROTTLED, times=1, step=Step.CODE_EXCHANGE): "did not accept the code",
+        Order(kind=Misbehaviour.THROTTLED, times=1, step=Step.CODE_EXCHANGE): "asks us to slow down",
         Order(
             kind=Misbehaviour.OMITTED_REFRESH_TOKEN, times=1, step=Step.CODE_EXCHANGE, after_rotating=True
         ): "gave no refresh token",

@@ -96,13 +96,14 @@ class Exchange(Request):
 
 
 class Redirect(BaseModel):
-    """What the browser brings back beside the code, and what of it is kept."""
+    """What the browser brings back beside the code, what of it is kept, and whose data it says that they are."""
 
     model_config = _DATA
 
     parameters: dict[str, str]
     code: str
     captured: dict[str, str]
+    account: str | None = None
 
 
 class Failure(BaseModel):

@@ -39,6 +39,7 @@ class TcpProxy:
 
     Args:
         url: where the server really is; `url` of the started proxy is the same with the proxy's own host and port.
+        port: where to listen; a free one if it is 0.
 
     Attributes:
         url: what the client is given instead.
@@ -50,13 +51,14 @@ class TcpProxy:
 
     url: str
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, port: int = 0) -> None:
         self._original = urlsplit(url)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tcp-proxy", daemon=True)
         self._connections: set[_Connection] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._port = port
         self._refusing = False
         self._marker: bytes | None = None
         self.refused = 0
@@ -90,7 +92,7 @@ class TcpProxy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._server = self._command(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self._server = self._command(asyncio.start_server(self._serve, "127.0.0.1", self._port))
         port = self._server.sockets[0].getsockname()[1]
         user, at, _address = self._original.netloc.rpartition("@")
         self.url = urlunsplit(self._original._replace(netloc=f"{user}{at}127.0.0.1:{port}"))

@@ -185,6 +185,25 @@ def revoke(grant_id: UUID) -> None:
             fail(f"grant {grant_id} is revoked here, and its provider has not confirmed it: try again")
 
 
+@grants.command(name="forget-account")
+def forget_account(grant_id: UUID) -> None:
+    """Let the next consent of one grant be for another account, which is refused otherwise.
+
+    Example: evergrant grants forget-account 018f3c5e-0000-4000-8000-000000000000
+    """
+
+    async def work(container: Container) -> tuple[bool, bool]:
+        changed = await container.operations.acts.set_account(grant_id, None)
+        return await container.grants.show(grant_id) is not None, changed
+
+    exists, changed = with_container(work)
+    if not exists:
+        fail(f"there is no grant {grant_id}")
+    typer.echo(
+        f"{grant_id}: the next consent may be for any account" if changed else f"{grant_id}: no account was known"
+    )
+
+
 def token(
     grant: Annotated[str, typer.Argument(metavar="ID|CLIENT", help="A grant's id, or a client before a subject.")],
     subject: Annotated[str | None, typer.Argument(help="The subject, after a client.")] = None,

@@ -13,6 +13,7 @@ class EventType(StrEnum):
     GRANT_CREATED = "grant.created"  #: adopted, or consented to for the first time
     GRANT_RECONSENT_REQUIRED = "grant.reconsent_required"  #: only its owner can bring it back
     GRANT_REVIVED = "grant.revived"  #: its owner came back, or a late answer saved it
+    GRANT_RECONSENTED = "grant.reconsented"  #: its owner authorized again, and it had not ended
     GRANT_IN_DOUBT = "grant.in_doubt"  #: its refresh token was presented and no answer was read
     GRANT_EXPIRING = "grant.expiring"  #: refreshing will not move its end, which is near
     GRANT_REVOKED = "grant.revoked"  #: ended on purpose

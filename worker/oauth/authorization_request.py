@@ -10,11 +10,13 @@ from worker.domain.errors import ConfigurationError
 from worker.domain.secret import Secret
 from worker.oauth.client import Client
 from worker.oauth.provider_values import Parameter
+from worker.oauth.request_encoding import written
 from worker.oauth.request_values import filled_parameters, filled_url, request_values
-from worker.oauth.token_request import written
 
 
-def authorization_url(client: Client, state: Secret, code_verifier: Secret | None) -> Secret:
+def authorization_url(
+    client: Client, state: Secret, code_verifier: Secret | None, nonce: Secret | None = None
+) -> Secret:
     """Build the URL of the authorization request; it holds the state, and so is a secret itself.
 
     Spaces are written as `%20` unless the provider's facts say otherwise: some servers take a `+` for a plus (Askara's
@@ -24,6 +26,7 @@ def authorization_url(client: Client, state: Secret, code_verifier: Secret | Non
         client: whose registration is used.
         state: the random value that the callback must bring back (RFC 6749 section 10.12).
         code_verifier: the PKCE secret whose S256 challenge is sent, where the provider takes one (RFC 7636).
+        nonce: what the ID token must bring back, where one is asked for (OpenID Connect Core 1.0 section 3.1.2.1).
 
     Raises:
         ConfigurationError: when the provider has no such endpoint, or nothing fills in one of its placeholders.
@@ -45,6 +48,8 @@ def authorization_url(client: Client, state: Secret, code_verifier: Secret | Non
     wanted = {name: value for name, value in step.params.items() if name not in step.omit}
     kept |= filled_parameters(wanted, values, "authorize.params")
     ours = {"state": state.reveal()}
+    if nonce is not None:
+        ours["nonce"] = nonce.reveal()
     if code_verifier is not None:
         ours |= {"code_challenge": s256(code_verifier), "code_challenge_method": "S256"}
     # Last, so that nothing configured takes the place of what protects the owner.

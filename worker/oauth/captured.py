@@ -1,10 +1,11 @@
-"""What is kept of redirects and answers beside tokens: an account's own host, a company's number."""
+"""What is kept of redirects and answers beside tokens: the owner's id, an account's own host, a company's number."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
+from worker.domain.account import LONGEST_ACCOUNT
 from worker.oauth.answer_path import at, is_storable, text_of
 from worker.oauth.placeholders import Source
 from worker.oauth.provider import Provider
@@ -40,10 +41,38 @@ def captured_from_redirect(provider: Provider, parameters: Mapping[str, str]) ->
         if placeholder.source is Source.REDIRECT
     }
     wanted = {**provider.redirect.capture, **declared}
-    # The code and the state are secrets of this one consent.
-    secrets = [parameters[name] for name in (provider.redirect.code, "state") if parameters.get(name)]
+    secrets = _secrets_in(provider, parameters)
     found = {name: parameters[field] for name, field in wanted.items() if field in parameters}
     return _accepted({name: value for name, value in found.items() if _is_harmless(value, secrets)}, provider)
+
+
+def account_in_redirect(provider: Provider, parameters: Mapping[str, str]) -> str | None:
+    """Return whose data a redirect says that the consent is for, where the provider's facts have it there."""
+    text = parameters.get(provider.redirect.account) if provider.redirect.account is not None else None
+    return text if text is not None and is_account(text, _secrets_in(provider, parameters)) else None
+
+
+def account_at(fields: Mapping[str, Any], path: str, secrets: Collection[str]) -> str | None:
+    """Return the owner's id that stands at a path of an answer; None where none does, or one that is a secret.
+
+    Args:
+        fields: the answer's object.
+        path: where the provider's facts have it.
+        secrets: the values of all that must not be kept in the clear.
+
+    """
+    text = text_of(at(fields, path))
+    return text if text is not None and is_account(text, secrets) else None
+
+
+def is_account(text: str, secrets: Collection[str]) -> bool:
+    """Tell whether a text can be an owner's id at a provider."""
+    return len(text) <= LONGEST_ACCOUNT and _is_harmless(text, secrets)
+
+
+def _secrets_in(provider: Provider, parameters: Mapping[str, str]) -> list[str]:
+    # The code and the state are secrets of this one consent.
+    return [parameters[name] for name in (provider.redirect.code, "state") if parameters.get(name)]
 
 
 def _accepted(found: Mapping[str, str], provider: Provider) -> dict[str, str]:

@@ -33,6 +33,7 @@ class ClientEntry(BaseModel):
     client_id: Annotated[str, Field(min_length=1)]
     client_secret: Annotated[tuple[str, ...], BeforeValidator(_references)] = ()
     redirect_uri: Endpoint | None = None
+    return_urls: tuple[Endpoint, ...] = ()  #: where owners go on to; the first is the default
     scopes: tuple[str, ...] = ()
     keep: Keep = Keep.ACCESS
     placeholders: dict[str, str] = {}  #: what this client fills into the provider's `{placeholders}`
@@ -63,6 +64,7 @@ class Client:
     client_id: str
     client_secrets: tuple[Secret, ...]
     redirect_uri: str
+    return_urls: tuple[str, ...] = ()
     scopes: tuple[str, ...]
     keep: Keep
     placeholders: Mapping[str, str] = field(default_factory=dict)  #: the operator's, checked

@@ -20,13 +20,22 @@ from worker.oauth.addresses import is_private_literal
 from worker.oauth.placeholders import Placeholder, Source, Template, fill, fits, names_in, undeclared
 from worker.oauth.provider_answers import Answer
 from worker.oauth.provider_errors import ErrorOutcome, ErrorRule
-from worker.oauth.provider_steps import AuthorizeStep, ClientAuth, Redirect, RequestEncoding, TokenStep, ToolStep
+from worker.oauth.provider_steps import (
+    AuthorizeStep,
+    ClientAuth,
+    Redirect,
+    RequestEncoding,
+    TokenStep,
+    ToolStep,
+    UserinfoStep,
+)
 from worker.oauth.provider_values import (
     STRICT,
     Duration,
     EndpointTemplate,
     Headers,
     Parameters,
+    Pattern,
     Rate,
     RequestTime,
     one_or_many,
@@ -37,7 +46,7 @@ REQUEST_VALUES: Final = frozenset({"scope", "redirect_uri", "access_token", "ref
 #: What an address may name: RFC 7009's stand-ins put the token there.
 _TOOL_VALUES: Final = frozenset({"refresh_token", "access_token"})
 #: The endpoints that we call ourselves; the browser calls the authorization endpoint.
-_CALLED: Final = ("token_endpoint", "revocation_endpoint", "introspection_endpoint")
+_CALLED: Final = ("token_endpoint", "revocation_endpoint", "introspection_endpoint", "userinfo_endpoint")
 _STEPS: Final = ("code", "upgrade", "refresh")
 
 
@@ -88,7 +97,10 @@ class Provider(BaseModel):
     revocation_endpoint: EndpointTemplate | None = None
     revocation: Revocation | None = None
     introspection_endpoint: EndpointTemplate | None = None  #: only where refresh tokens are introspected (RFC 7662)
+    userinfo_endpoint: EndpointTemplate | None = None  #: asked who has consented, with the new access token
     issuer: EndpointTemplate | None = None
+    issuer_pattern: Pattern | None = None  #: further issuers that it may call itself: one for each tenant (Microsoft)
+    authorization_response_iss_parameter_supported: bool = False  #: each redirect carries `iss` (RFC 9207 section 3)
     placeholders: dict[str, Placeholder] = {}
     style: Style = Style.REFRESH_TOKEN
     token_request_encoding: RequestEncoding = RequestEncoding.FORM
@@ -106,6 +118,7 @@ class Provider(BaseModel):
     refresh: TokenStep = TokenStep()
     revoke: ToolStep = ToolStep()
     introspect: ToolStep = ToolStep()
+    userinfo: UserinfoStep = UserinfoStep()
     answer: Answer = Answer()
     errors: tuple[ErrorRule, ...] = ()
     rotation: Rotation | None = None
@@ -160,6 +173,14 @@ class Provider(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _issuer_is_known(self) -> Provider:
+        for key in ("issuer_pattern", "authorization_response_iss_parameter_supported"):
+            if getattr(self, key) and self.issuer is None:
+                message = f"{key} needs issuer: it is what `iss` is compared with"
+                raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
     def _margins_leave_a_window(self) -> Provider:
         if self.earliest_margin and self.latest_margin and self.latest_margin >= self.earliest_margin:
             message = "latest_margin must be shorter than earliest_margin: both count back from the access token's end"
@@ -206,7 +227,7 @@ class Provider(BaseModel):
         for key, endpoint in self._endpoints():
             known = _TOOL_VALUES if key == "revocation_endpoint" else frozenset[str]()
             yield Template(key=key, text=endpoint, known=known, is_address=True)
-        for step in (None, "authorize", *_STEPS, "revoke", "introspect"):
+        for step in (None, "authorize", *_STEPS, "revoke", "introspect", "userinfo"):
             settings = self if step is None else getattr(self, step)
             for kind in ("headers", "params"):
                 texts: Parameters = getattr(settings, kind, {})

@@ -8,12 +8,21 @@ from typing import Final, Literal, Self
 from pydantic import BaseModel, model_validator
 
 from worker.oauth.provider_answers import Answer
-from worker.oauth.provider_values import STRICT, EndpointTemplate, Headers, Parameters
+from worker.oauth.provider_values import STRICT, EndpointTemplate, FieldPath, Headers, Parameters
 from worker.oauth.validation import nearest
 
 #: The parameters that requests have by the RFCs; only these can be renamed.
 _BUILT_IN: Final = (
-    *("response_type", "client_id", "redirect_uri", "scope", "state", "code_challenge", "code_challenge_method"),
+    *(
+        "response_type",
+        "client_id",
+        "redirect_uri",
+        "scope",
+        "state",
+        "nonce",
+        "code_challenge",
+        "code_challenge_method",
+    ),
     *("grant_type", "code", "code_verifier", "refresh_token", "client_secret"),
     *("client_assertion", "client_assertion_type", "token", "token_type_hint"),
 )
@@ -87,6 +96,7 @@ class Redirect(BaseModel):
 
     code: str = "code"  #: the parameter that holds the code
     capture: dict[str, str] = {}  #: what to keep: our name for it, and the parameter
+    account: str | None = None  #: the parameter that says whose data the consent is for, where nothing better does
 
 
 class Step(_Request):
@@ -110,3 +120,14 @@ class ToolStep(Step):
     """`[providers.NAME.revoke]` and `.introspect`: RFC 7009 and RFC 7662, or what stands in their place."""
 
     method: Literal["POST", "GET", "DELETE"] = "POST"
+
+
+class UserinfoStep(BaseModel):
+    """`[providers.NAME.userinfo]`: OpenID Connect's UserInfo request, or what stands in its place."""
+
+    model_config = STRICT
+
+    method: Literal["GET", "POST"] = "GET"
+    params: Parameters = {}  #: in the query of a GET, in the form of a POST
+    headers: Headers = {}
+    account: FieldPath = "sub"  #: where the owner's id stands in the answer

@@ -108,6 +108,7 @@ def _client(
             resolve(reference, f"[{where}] client_secret", environment) for reference in entry.client_secret
         ),
         redirect_uri=entry.redirect_uri or f"{public_url.rstrip('/')}/oauth/callback",
+        return_urls=entry.return_urls,
         scopes=entry.scopes,
         keep=entry.keep,
         placeholders=placeholders,

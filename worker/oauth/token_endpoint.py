@@ -43,6 +43,15 @@ class TokenAnswer:
     answered_tick: float
     provider_date: datetime | None = None  #: the answer's `Date`
 
+    @property
+    def did_not_leave(self) -> bool:
+        """Whether the request provably never left this machine, so that it may be sent again."""
+        match self.outcome:
+            case Unavailable(cause=Cause(reason=Reason.CONNECT)):
+                return True
+            case _:
+                return False
+
 
 class TokenEndpoint:
     """The token endpoints of all providers, through one HTTP client.

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from worker.domain.outcome import Tokens
 from worker.domain.secret import Secret
-from worker.oauth.answer_path import at, first_at, is_storable, is_value, objects_in, text_of
-from worker.oauth.captured import captured_from_answer
+from worker.oauth.answer_path import at, first_at, is_storable, is_value, objects_in
+from worker.oauth.captured import account_at, captured_from_answer
 from worker.oauth.expiry import jwt_lifetime, lifetime_in, lifetime_until
 from worker.oauth.provider import Style
 from worker.oauth.provider_answers import Answer, Success
@@ -23,8 +23,6 @@ from worker.oauth.token_answer import secret_values
 #: A scope that long is not one.
 _LONGEST_SCOPE: Final = 512
 _MOST_SCOPES: Final = 200
-#: An owner's id is a name or a number, not a document.
-_LONGEST_ACCOUNT: Final = 256
 
 
 def read_tokens(
@@ -69,7 +67,8 @@ def read_tokens(
         access_lifetime=access_lifetime,
         refresh_lifetime=refresh_lifetime,
         scopes=_scopes(at(table, answer.scope) or at(fields, answer.scope), hidden),
-        account=_account(fields, answer, hidden),
+        account=account_at(fields, answer.account, hidden) if answer.account is not None else None,
+        id_token=_token(at(table, "id_token") or at(fields, "id_token")),
         captured=captured_from_answer(fields, reading, hidden),
     )
 
@@ -126,10 +125,3 @@ def _scopes(value: object, secrets: Collection[str]) -> tuple[str, ...] | None:
 
 def _is_scope(text: str) -> bool:
     return 0 < len(text) <= _LONGEST_SCOPE and is_storable(text)  # RFC 6749 section 3.3 allows neither odd character
-
-
-def _account(fields: Mapping[str, Any], answer: Answer, secrets: Collection[str]) -> str | None:
-    text = text_of(at(fields, answer.account)) if answer.account is not None else None
-    if text is None or not 0 < len(text) <= _LONGEST_ACCOUNT or any(secret in text for secret in secrets):
-        return None
-    return text

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Literal
-from urllib.parse import quote, urlencode
 
 from worker.domain.secret import Secret
 from worker.oauth.client import Client
 from worker.oauth.client_authentication import Stamp, authenticate
 from worker.oauth.provider_steps import RequestEncoding, Step, TokenStep, ToolStep
-from worker.oauth.provider_values import Parameter
+from worker.oauth.request_encoding import encode
 from worker.oauth.request_values import (
     NothingToRefreshError,
     filled_headers,
@@ -196,7 +194,7 @@ def _request(client: Client, plan: _Plan, client_secret: Secret | None, given: G
         **filled_headers(step.headers, values, f"{plan.name}.headers"),
         **credentials.headers,
     }
-    encoded = _encode(plan.encoding if step.method == "POST" else RequestEncoding.QUERY, parameters)
+    encoded = encode(plan.encoding if step.method == "POST" else RequestEncoding.QUERY, parameters)
     secrets = (*(secret for secret in plan.secrets.values() if secret is not None), *credentials.secrets)
     return TokenRequest(
         url=f"{url}{'&' if '?' in url else '?'}{encoded.query}" if encoded.query else url,
@@ -217,29 +215,3 @@ def _protocol(client: Client, step: Step, parameters: dict[str, str]) -> dict[st
     elif in_body is False:
         parameters.pop("client_id", None)
     return {step.rename.get(name, name): value for name, value in parameters.items() if name not in step.omit}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Encoded:
-    content_type: str | None = None
-    content: bytes = b""
-    query: str = ""
-
-
-def _encode(encoding: RequestEncoding, parameters: Mapping[str, Parameter]) -> _Encoded:
-    texts = {name: written(value) for name, value in parameters.items()}
-    # A token that arrived with half of a surrogate pair is presented as it came, and must not raise here.
-    match encoding:
-        case RequestEncoding.FORM:
-            content = urlencode(texts, errors="surrogatepass").encode("ascii")
-            return _Encoded(content_type="application/x-www-form-urlencoded", content=content)
-        case RequestEncoding.JSON:
-            return _Encoded(content_type="application/json", content=json.dumps(parameters).encode("ascii"))
-        case RequestEncoding.QUERY:
-            # A query is no form: RFC 3986 knows no plus for a space.
-            return _Encoded(query=urlencode(texts, errors="surrogatepass", quote_via=quote))
-
-
-def written(value: Parameter) -> str:
-    """Return a parameter as text, for the encodings that know nothing else."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -18,32 +18,56 @@ from worker.storage.sealing import CODE_VERIFIER, KeyRing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PendingConsent:
-    """What the callback needs of the request that it answers."""
+class Asked:
+    """What a consent is asked for."""
 
     client: str
     subject: str
-    email: str | None
+    email: str | None = None
+    return_to: str | None = None  #: where the owner goes on to
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingConsent:
+    """What the callback needs of the request that it answers."""
+
+    asked: Asked
     code_verifier: Secret | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsedBefore:
+    """The state was used by this very browser: it came back, or came twice at once."""
+
+    asked: Asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TookTooLong:
+    """The state has expired; what was asked is told to the browser that asked."""
+
+    asked: Asked | None
+
+
 class StateRefused(Enum):
-    """Why a callback's state is not accepted."""
+    """Why a callback's state is not accepted, where nothing of the request may be told."""
 
     UNKNOWN = auto()  #: never made here, or long gone
+    UNMARKED = auto()  #: the browser brings no mark: it keeps no cookies, or another one was sent off
     FOREIGN = auto()  #: made for another browser: somebody may be passing on a link (RFC 6749 section 10.12)
-    USED = auto()
-    EXPIRED = auto()
+
+
+Found = PendingConsent | UsedBefore | TookTooLong | StateRefused
 
 
 _ADD: Final = text("""
     INSERT INTO authorization_requests
-           (state_hash, id, client, subject, email, browser_hash, code_verifier, expires_at)
-    VALUES (:state_hash, :id, :client, :subject, :email, :browser_hash, :code_verifier, now() + :lifetime)
+           (state_hash, id, client, subject, email, return_to, browser_hash, code_verifier, expires_at)
+    VALUES (:state_hash, :id, :client, :subject, :email, :return_to, :browser_hash, :code_verifier, now() + :lifetime)
 """)
 _FIND: Final = text("""
-    SELECT id, client, subject, email, state_hash, browser_hash, code_verifier, used_at IS NOT NULL AS used,
-           expires_at <= now() AS expired
+    SELECT id, client, subject, email, return_to, state_hash, browser_hash, code_verifier,
+           used_at IS NOT NULL AS used, expires_at <= now() AS expired
       FROM authorization_requests WHERE state_hash = :state_hash
 """)
 _USE: Final = text("""
@@ -51,6 +75,8 @@ _USE: Final = text("""
      WHERE state_hash = :state_hash AND used_at IS NULL AND expires_at > now()
     RETURNING id
 """)
+_END: Final = text("UPDATE authorization_requests SET ended = :ended WHERE state_hash = :state_hash")
+_ENDED: Final = text("SELECT ended FROM authorization_requests WHERE state_hash = :state_hash")
 
 
 class AuthorizationRequests:
@@ -71,16 +97,17 @@ class AuthorizationRequests:
                 {
                     "state_hash": _hash(state),
                     "id": request_id,
-                    "client": consent.client,
-                    "subject": consent.subject,
-                    "email": consent.email,
+                    "client": consent.asked.client,
+                    "subject": consent.asked.subject,
+                    "email": consent.asked.email,
+                    "return_to": consent.asked.return_to,
                     "browser_hash": _hash(browser),
                     "code_verifier": self._keys.seal(verifier, CODE_VERIFIER, request_id) if verifier else None,
                     "lifetime": lifetime,
                 },
             )
 
-    async def use(self, *, state: Secret, browser: Secret | None) -> PendingConsent | StateRefused:
+    async def use(self, *, state: Secret, browser: Secret | None) -> Found:
         """Take the consent that a state belongs to, once; a browser other than the one it was made for uses nothing."""
         state_hash = _hash(state)
         async with self._engine.begin() as connection:
@@ -88,16 +115,26 @@ class AuthorizationRequests:
             # The look-up already was by hash; comparing once more in constant time leaves nothing to the index.
             if found is None or not hmac.compare_digest(found.state_hash, state_hash):
                 return StateRefused.UNKNOWN
-            if browser is None or not hmac.compare_digest(found.browser_hash, _hash(browser)):
-                return StateRefused.FOREIGN
-            if found.used:
-                return StateRefused.USED
-            if found.expired:
-                return StateRefused.EXPIRED
-            if (await connection.execute(_USE, {"state_hash": state_hash})).first() is None:
-                return StateRefused.USED
+            asked = Asked(client=found.client, subject=found.subject, email=found.email, return_to=found.return_to)
+            is_ours = browser is not None and hmac.compare_digest(found.browser_hash, _hash(browser))
+            if found.expired and not found.used:
+                return TookTooLong(asked=asked if is_ours else None)
+            if not is_ours:
+                return StateRefused.UNMARKED if browser is None else StateRefused.FOREIGN
+            if found.used or (await connection.execute(_USE, {"state_hash": state_hash})).first() is None:
+                return UsedBefore(asked=asked)
         verifier = self._keys.open(found.code_verifier, CODE_VERIFIER, found.id) if found.code_verifier else None
-        return PendingConsent(client=found.client, subject=found.subject, email=found.email, code_verifier=verifier)
+        return PendingConsent(asked=asked, code_verifier=verifier)
+
+    async def end(self, state: Secret, ended: str) -> None:
+        """Note what came of the consent that a state belongs to."""
+        async with self._engine.begin() as connection:
+            await connection.execute(_END, {"state_hash": _hash(state), "ended": ended})
+
+    async def ended(self, state: Secret) -> str | None:
+        """Return what came of the consent that a state belongs to; None while that is not known."""
+        async with self._engine.connect() as connection:
+            return (await connection.execute(_ENDED, {"state_hash": _hash(state)})).scalar_one_or_none()
 
 
 def _hash(value: Secret) -> bytes:

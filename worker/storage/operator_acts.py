@@ -75,6 +75,18 @@ _RESUME: Final = _act(
 _REVOKE: Final = _act(
     "state = 'revoked', state_reason = 'operator', rotate_at = NULL", "state <> 'revoked'", "grant.revoked"
 )
+# By an operator's word, and so without a source: it is compared with whatever the next consent tells.
+_SET_ACCOUNT: Final = text("""
+    WITH changed AS (
+        UPDATE grants SET account = :account, account_source = NULL
+         WHERE id = :id AND account IS DISTINCT FROM :account
+        RETURNING id, client, subject, generation)
+    INSERT INTO events (type, client, grant_id, subject, data)
+    SELECT 'grant.account_changed', client, id, subject,
+           jsonb_build_object('generation', generation, 'reason', 'operator')
+      FROM changed
+    RETURNING grant_id
+""")
 _SET_EMAIL: Final = text("UPDATE grants SET email = :email WHERE id = :id RETURNING id")
 
 
@@ -126,6 +138,10 @@ class OperatorActs:
     async def set_email(self, grant_id: UUID, email: str | None) -> bool:
         """Note where the owner can be reached; tell whether there is such a grant."""
         return await self._change(_SET_EMAIL, {"id": grant_id, "email": email})
+
+    async def set_account(self, grant_id: UUID, account: str | None) -> bool:
+        """Say whose account a grant is for, None to let its next consent say so; tell whether that changed anything."""
+        return await self._change(_SET_ACCOUNT, {"id": grant_id, "account": account})
 
     async def to_give_back(self, grant_id: UUID) -> TokensToGiveBack | None:
         """Return a revoked grant's newest tokens, to be given back; None where the grant is not revoked.

@@ -64,7 +64,9 @@ class Grant(Base):
     lost_scopes: Mapped[list[str] | None]
     #: What the provider's facts say to keep of redirects and answers: an account's own host, a company's number.
     captured: Mapped[dict[str, Any] | None]
+    #: The owner's id at the provider, and where it was read: ids that were read elsewhere do not compare.
     account: Mapped[str | None]
+    account_source: Mapped[str | None]
     email: Mapped[str | None]
 
     #: When the grant is due; null where it is not rotated at all.
@@ -107,6 +109,7 @@ class Grant(Base):
         ),
         # The rescue's index, and the count of what is in flight: only what is leased stands in it.
         Index("ix_grants_leased", "client", "leased_until", postgresql_where=text("leased_until IS NOT NULL")),
+        Index("ix_grants_account", "client", "account", postgresql_where=text("account IS NOT NULL")),
         Index("ix_grants_state", "state", "client", postgresql_where=text("state <> 'active'")),
         # What re-consent mails are made of: those that died lately.
         Index("ix_grants_dead", "state_since", postgresql_where=text("state = 'reconsent_required'")),
@@ -172,6 +175,10 @@ class AuthorizationRequest(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
+    #: Where the owner goes on to, one of the client's `return_urls`.
+    return_to: Mapped[str | None]
+    #: What came of it, for a browser that brings the same answer again; null while that is not known.
+    ended: Mapped[str | None]
 
     __table_args__ = (Index("ix_authorization_requests_expires_at", "expires_at"),)
 

@@ -5,26 +5,44 @@ RFC 6749 section 4.1. The state is random, single use, expiring, bound to the br
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
-from worker.domain.outcome import Failure, Rotated
 from worker.domain.secret import Secret
-from worker.domain.settlement import store_tokens
 from worker.oauth.authorization_request import authorization_url
-from worker.oauth.captured import captured_from_redirect
 from worker.oauth.client import Client
-from worker.oauth.provider import Style
+from worker.oauth.id_token import nonce_of, sends_nonce
+from worker.oauth.issuer import is_mixed_up
 from worker.oauth.registry import Registry
-from worker.oauth.token_endpoint import TokenEndpoint
-from worker.storage.authorization_requests import AuthorizationRequests, PendingConsent, StateRefused
-from worker.storage.away import until_taken
-from worker.storage.consents import Arrival, Consents, NewGrant
-from worker.storage.grants import Grants
+from worker.storage.authorization_requests import (
+    Asked,
+    AuthorizationRequests,
+    PendingConsent,
+    StateRefused,
+    TookTooLong,
+    UsedBefore,
+)
+from worker.storage.away import AWAY
+from worker.usecases.code_exchange import CodeExchange
+from worker.usecases.consent_results import (
+    CallbackMalformed,
+    ConsentEnd,
+    ConsentRefused,
+    ConsentResult,
+    ConsentStarted,
+    Ending,
+    ErrorWithoutState,
+    Replayed,
+    WrongIssuer,
+    end_of,
+    why,
+)
 
 #: How long an owner has to log in and decide.
 CONSENT_LIFETIME: Final = timedelta(minutes=15)
@@ -32,90 +50,40 @@ CONSENT_LIFETIME: Final = timedelta(minutes=15)
 RANDOM_BYTES: Final = 32
 #: A name for a customer, not a document.
 LONGEST_SUBJECT: Final = 200
-#: How long the browser waits for a database that is away, seconds; after that the owner is asked to try again.
-STORE_SECONDS: Final = 10.0
+#: How long the second of two callbacks with the same state waits to hear what came of the first, seconds.
+REPLAY_SECONDS: Final = 15.0
+#: How often it looks, seconds.
+_LOOK_EVERY: Final = 0.1
 _LONGEST_PARAMETER: Final = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConsentStarted:
-    """Where the browser goes, and the mark that it must bring back."""
+class ConsentObserver(Protocol):
+    """Is told how consents end. Its methods are quick and raise nothing."""
 
-    location: Secret
-    browser: Secret
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GrantStored:
-    """The consent is complete."""
-
-    grant_id: UUID
-    client: str
-    subject: str
-    arrival: Arrival
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallbackMalformed:
-    """The callback lacks a parameter that it must have, or brings it twice or far too long."""
-
-    what: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConsentRefused:
-    """The authorization server answered with an error, such as `access_denied` (RFC 6749 section 4.1.2.1)."""
-
-    client: str
-    subject: str
-    error: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WrongIssuer:
-    """The answer names another authorization server than the one that was asked (RFC 9207 section 2.4)."""
-
-    client: str
-    subject: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExchangeFailed:
-    """The code did not bring tokens."""
-
-    client: str
-    subject: str
-    failure: Failure
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoRefreshToken:
-    """The exchange brought an access token only: nothing that could be kept alive."""
-
-    client: str
-    subject: str
-
-
-ConsentResult = (
-    GrantStored | CallbackMalformed | StateRefused | ConsentRefused | WrongIssuer | ExchangeFailed | NoRefreshToken
-)
+    def consent_ended(self, client: str, end: ConsentEnd, reason: str | None) -> None:
+        """Hear how a consent ended, and why where it did not connect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsentFlow:
-    """Begins and finishes consents. `random_bytes`, `new_id` and `draw` are chance, `tick` the monotonic clock."""
+    """Begins and finishes consents. `random_bytes` and `new_id` are chance, `tick` the monotonic clock in seconds."""
 
     registry: Registry
     requests: AuthorizationRequests
-    consents: Consents
-    grants: Grants
-    token_endpoint: TokenEndpoint
+    exchange: CodeExchange
+    observer: ConsentObserver
     random_bytes: Callable[[int], bytes]
     new_id: Callable[[], UUID]
-    draw: Callable[[], float]
     tick: Callable[[], float]
 
-    async def begin(self, client_name: str, subject: str, email: str | None, browser: Secret | None) -> ConsentStarted:
+    def may_return(self, client_name: str, return_to: str) -> bool:
+        """Tell whether a client's owners may be sent on to an address: exactly as it is written in `return_urls`."""
+        client = self.registry.clients.get(client_name)
+        return client is not None and return_to in client.return_urls
+
+    async def begin(
+        self, client_name: str, subject: str, email: str | None, browser: Secret | None, return_to: str | None = None
+    ) -> ConsentStarted:
         """Remember a consent under way and say where the browser goes.
 
         Args:
@@ -123,6 +91,8 @@ class ConsentFlow:
             subject: the calling team's own name for the owner.
             email: where the owner can be reached, if known.
             browser: the mark that this browser has from an earlier consent, which it keeps.
+            return_to: where the owner goes on to; what `may_return` does not allow is left out. None: the first of the
+                client's `return_urls`, if any.
 
         Raises:
             ConfigurationError: when the client is not configured.
@@ -132,9 +102,12 @@ class ConsentFlow:
         state = self._random()
         code_verifier = self._random() if client.provider.sends_pkce else None
         marked = browser or self._random()
-        consent = PendingConsent(client=client.name, subject=subject, email=email, code_verifier=code_verifier)
+        going_on = next(iter(client.return_urls), None) if return_to is None else return_to
+        asked = Asked(client=client.name, subject=subject, email=email, return_to=going_on)
+        consent = PendingConsent(asked=asked, code_verifier=code_verifier)
+        location = authorization_url(client, state, code_verifier, _nonce(client, state))
         await self.requests.add(self.new_id(), state=state, browser=marked, consent=consent, lifetime=CONSENT_LIFETIME)
-        return ConsentStarted(location=authorization_url(client, state, code_verifier), browser=marked)
+        return ConsentStarted(location=location, browser=marked)
 
     async def finish(self, parameters: Mapping[str, str], browser: Secret | None) -> ConsentResult:
         """Check what the browser brought back, exchange the code and store the grant.
@@ -146,80 +119,72 @@ class ConsentFlow:
         malformed = _malformed(parameters, self._code_names())
         if malformed is not None:
             return malformed
-        consent = await self.requests.use(state=Secret(parameters["state"]), browser=browser)
-        if isinstance(consent, StateRefused):
-            return consent
-        client = self.registry.client(consent.client)
-        issuer = parameters.get("iss")
-        if client.provider.issuer is not None and issuer is not None and issuer != client.provider.issuer:
-            return WrongIssuer(client=consent.client, subject=consent.subject)
+        state = Secret(parameters["state"])
+        match await self.requests.use(state=state, browser=browser):
+            case PendingConsent() as consent:
+                return await self._end(state, consent, parameters)
+            case UsedBefore(asked=asked):
+                return Replayed(asked=asked, ended=await self._wait_for_end(state))
+            case TookTooLong() | StateRefused() as refused:
+                return refused
+
+    async def _end(self, state: Secret, consent: PendingConsent, parameters: Mapping[str, str]) -> Ending:
+        end, reason = ConsentEnd.FAILED, None
+        try:
+            result = await self._answered(state, consent, parameters)
+            end, reason = end_of(result), why(result)
+        finally:
+            self.observer.consent_ended(consent.asked.client, end, reason)
+            with suppress(*AWAY):  # whoever comes again then reads that it is not known
+                await self.requests.end(state, end.value)
+        return result
+
+    async def _answered(self, state: Secret, consent: PendingConsent, parameters: Mapping[str, str]) -> Ending:
+        client, asked = self.registry.client(consent.asked.client), consent.asked
+        others = (other.provider for other in self.registry.clients.values())
+        if is_mixed_up(client.provider, parameters.get("iss"), others):
+            return WrongIssuer(asked=asked)
         if "error" in parameters:
-            return ConsentRefused(
-                client=consent.client, subject=consent.subject, error=_error_code(parameters["error"])
-            )
-        code = parameters.get(client.provider.redirect.code)
-        if code is None:
+            return ConsentRefused(asked=asked, error=_error_code(parameters["error"]))
+        if client.provider.redirect.code not in parameters:
             return CallbackMalformed(what=f"{client.provider.redirect.code} is missing")
-        captured = captured_from_redirect(client.provider, parameters)
-        return await self._exchange(client, consent, Secret(code), captured)
+        return await self.exchange.complete(client, consent, parameters, _nonce(client, state))
+
+    async def _wait_for_end(self, state: Secret) -> ConsentEnd | None:
+        """Return what came of a consent whose first callback may still be under way."""
+        deadline = self.tick() + REPLAY_SECONDS
+        ended = await self.requests.ended(state)
+        while ended is None and self.tick() < deadline:
+            await asyncio.sleep(_LOOK_EVERY)
+            ended = await self.requests.ended(state)
+        return ConsentEnd(ended) if ended is not None else None
 
     def _code_names(self) -> frozenset[str]:
         return frozenset({"code", *(client.provider.redirect.code for client in self.registry.clients.values())})
-
-    async def _exchange(
-        self, client: Client, consent: PendingConsent, code: Secret, captured: Mapping[str, str]
-    ) -> ConsentResult:
-        asked_at, asked_tick = await self.grants.now(), self.tick()
-        answer = await self.token_endpoint.exchange_code(client, code, consent.code_verifier, captured=captured)
-        outcome = answer.outcome
-        if not isinstance(outcome, Rotated):
-            return ExchangeFailed(client=consent.client, subject=consent.subject, failure=outcome)
-        refresh_token = outcome.tokens.refresh_token
-        if refresh_token is None and client.provider.style is Style.NO_REFRESH:
-            refresh_token = outcome.tokens.access_token  # it is all that there is, and it does not end
-        if refresh_token is None:
-            return NoRefreshToken(client=consent.client, subject=consent.subject)
-        issued_at = asked_at + timedelta(seconds=answer.sent_tick - asked_tick)
-        stored = store_tokens(
-            outcome.tokens,
-            facts=client.provider.facts,
-            keep=client.keep,
-            issued_at=issued_at,
-            consented_at=issued_at,
-            draw=self.draw(),
-        )
-        grant = NewGrant(
-            client=client.name,
-            subject=consent.subject,
-            refresh_token=refresh_token,
-            access_token=outcome.tokens.access_token,
-            issued_at=stored.issued_at,
-            access_expires_at=stored.access_expires_at,
-            refresh_expires_at=stored.refresh_expires_at,
-            rotate_at=stored.rotate_at,
-            scopes=outcome.tokens.scopes or client.scopes or None,
-            email=consent.email,
-            account=outcome.tokens.account,
-            captured={**captured, **outcome.tokens.captured},
-        )
-        new_id = self.new_id()
-        # The code is spent: what it brought is stored even if the database is away for a moment.
-        grant_id, arrival = await until_taken(
-            lambda: self.consents.store_consent(new_id, grant, issued_at), seconds=STORE_SECONDS
-        )
-        return GrantStored(grant_id=grant_id, client=client.name, subject=consent.subject, arrival=arrival)
 
     def _random(self) -> Secret:
         return Secret(base64.urlsafe_b64encode(self.random_bytes(RANDOM_BYTES)).rstrip(b"=").decode("ascii"))
 
 
-def _malformed(parameters: Mapping[str, str], code_names: Collection[str]) -> CallbackMalformed | None:
-    if not parameters.get("state"):
-        return CallbackMalformed(what="state is missing")
-    if any(name in parameters for name in code_names) == ("error" in parameters):
-        return CallbackMalformed(what="there must be either code or error")
+def _nonce(client: Client, state: Secret) -> Secret | None:
+    return nonce_of(state) if sends_nonce(client) else None
+
+
+def _malformed(
+    parameters: Mapping[str, str], code_names: Collection[str]
+) -> CallbackMalformed | ErrorWithoutState | None:
     if any(len(value) > _LONGEST_PARAMETER for value in parameters.values()):
         return CallbackMalformed(what="a parameter is too long")
+    has_code = any(name in parameters for name in code_names)
+    if not parameters.get("state"):
+        is_error = "error" in parameters and not has_code
+        return (
+            ErrorWithoutState(error=_error_code(parameters["error"]))
+            if is_error
+            else CallbackMalformed(what="state is missing")
+        )
+    if has_code == ("error" in parameters):
+        return CallbackMalformed(what="there must be either code or error")
     return None
 
 

@@ -96,11 +96,11 @@ class Rotation:
             tick = self.tick()
             return TokenAnswer(outcome=learned, sent_tick=tick, answered_tick=tick)
         answer = await self._refresh_once(grant, client)
-        if not _did_not_leave(answer):
+        if not answer.did_not_leave:
             return answer
         # Built only after a first failure. It repeats nothing but requests that did not leave this machine.
         retrying = AsyncRetrying(
-            retry=retry_if_result(_did_not_leave),
+            retry=retry_if_result(lambda found: found.did_not_leave),
             stop=stop_after_attempt(CONNECT_TRIES - 1) | stop_after_delay(client.provider.request_timeout / 2),
             wait=wait_random_exponential(multiplier=0.1, max=CONNECT_PAUSE),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome is not None else answer,
@@ -204,11 +204,3 @@ def lease_covers(grant: ClaimedGrant, client: Client, tick: float) -> bool:
     """Tell whether the lease will outlive a request that leaves now."""
     longest = client.provider.request_timeout * max(1, len(client.client_secrets))
     return database_instant(grant, tick) + longest < grant.leased_until
-
-
-def _did_not_leave(answer: TokenAnswer) -> bool:
-    match answer.outcome:
-        case Unavailable(cause=Cause(reason=Reason.CONNECT)):
-            return True
-        case _:
-            return False

@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse
 
 from worker.bootstrap import Container
 from worker.domain.secret import Secret
-from worker.usecases.consent import ConsentStarted
+from worker.usecases.consent_results import ConsentStarted
 
 #: Longer than a consent takes: who comes back too late is still known, and is told what to do next.
 MARK_LIFETIME: Final = timedelta(days=1)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
+from worker.domain.account import AccountCheck
 from worker.domain.grant import GrantState
 from worker.domain.outcome import Reason
 
@@ -43,9 +44,18 @@ _REASONS: Final[Mapping[str, str]] = {
     Reason.LEASE_TOO_SHORT: "This worker was stopped for a while and sent nothing. It is tried again.",
 }
 
+_ACCOUNT_REASONS: Final[Mapping[str, str]] = {
+    AccountCheck.ANOTHER: "Nothing was stored. If the change is meant: evergrant grants forget-account.",
+    AccountCheck.NOT_TOLD: "The provider did not say whose account it was. Nothing was stored.",
+}
+
 _EVENTS: Final[Mapping[str, str]] = {
     "grant.created": "came in",
     "grant.revived": "came back: its owner authorized again",
+    "grant.reconsented": "was authorized again by its owner",
+    "grant.account_refused": "was not connected: its owner came back with another account",
+    "grant.account_shared": "is for an account that another grant is for as well",
+    "grant.account_changed": "had its account changed by an operator",
     "grant.in_doubt": "fell into doubt",
     "grant.reconsent_required": "came to need its owner",
     "grant.paused": "was paused by an operator",
@@ -72,7 +82,7 @@ def plain_reason(reason: str | None) -> str:
     """Return a reason in plain words, with what to do next."""
     if reason is None:
         return ""
-    return _REASONS.get(reason, reason.replace("_", " "))
+    return _REASONS.get(reason) or _ACCOUNT_REASONS.get(reason) or reason.replace("_", " ")
 
 
 def plain_event(event_type: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Query, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from worker.bootstrap import Container
 from worker.domain.grant import GrantState
@@ -20,6 +20,7 @@ from worker.web.api.problems import Kind, Problem, documented
 from worker.web.api.route import IDEMPOTENT, api_router
 from worker.web.api.values import (
     DEFAULT_PAGE,
+    Account,
     Cursor,
     Email,
     Name,
@@ -53,6 +54,13 @@ class Change(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     email: Email | None = None
+    account: Annotated[
+        Account | None,
+        Field(
+            description="The owner's id at the provider. A consent of another account is refused; null lets the next "
+            "consent bring any."
+        ),
+    ] = None
 
 
 @router.post(
@@ -110,10 +118,12 @@ async def read_grant(caller: TheCaller, container: TheContainer, grant_id: UUID)
 
 @router.patch("/grants/{grant_id}", responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
 async def change_grant(caller: TheCaller, container: TheContainer, grant_id: UUID, change: Change) -> GrantAnswer:
-    """Change where a grant's owner can be reached."""
+    """Change where a grant's owner can be reached, or which account its next consent must be for."""
     await own_grant(caller, container, grant_id)
     if "email" in change.model_fields_set:
         await container.operations.acts.set_email(grant_id, change.email)
+    if "account" in change.model_fields_set:
+        await container.operations.acts.set_account(grant_id, change.account)
     return await shown(container, grant_id)
 
 

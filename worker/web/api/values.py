@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field, SecretStr, WithJsonSchema
 
+from worker.domain.account import LONGEST_ACCOUNT
 from worker.usecases.consent import LONGEST_SUBJECT
 
 #: A page of a list, at most.
@@ -88,6 +89,13 @@ Email = Annotated[
     Field(max_length=LONGEST_EMAIL),
     AfterValidator(_address),
     WithJsonSchema({"type": "string", "format": "email", "maxLength": LONGEST_EMAIL}),
+]
+#: An owner's id at a provider.
+Account = Annotated[
+    str,
+    Field(min_length=1, max_length=LONGEST_ACCOUNT),
+    AfterValidator(_printable),
+    WithJsonSchema({"type": "string", "format": "printable", "minLength": 1, "maxLength": LONGEST_ACCOUNT}),
 ]
 Token = Annotated[SecretStr, Field(min_length=1, max_length=LONGEST_TOKEN)]
 Cursor = Annotated[
