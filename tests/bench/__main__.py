@@ -14,13 +14,17 @@ from tests.bench import reach, report
 from tests.bench.environment import hide_packages
 from tests.bench.findings import Findings
 from tests.bench.options import Options, read_options
-from tests.bench.parts import one_process, refresh
+from tests.bench.parts import claims, keepalive, one_process, profile, refresh, scaling
 from tests.bench.world import World, running_world
 from worker.logging import configure_logging
 
 PARTS: Final[dict[str, Callable[[World, Options], Findings]]] = {
     "refresh": refresh.measure,
     "one-process": one_process.measure,
+    "scaling": scaling.measure,
+    "claims": claims.measure,
+    "keepalive": keepalive.measure,
+    "profile": profile.measure,
 }
 
 

@@ -130,6 +130,21 @@ REACH: Final = (
         unit=" x",
     ),
     Reach(
+        measure="claim of 1,000 at 5 M rows against 10 k rows",
+        value=_fact("claim_ratio:5000000"),
+        side=Side.AT_MOST,
+        limit=1.3,
+        unit=" x",
+    ),
+    Reach(
+        measure="memory of one worker process with 200 in flight",
+        value=_fact("worker_megabytes"),
+        side=Side.AT_MOST,
+        limit=150,
+        unit=" MB",
+        digits=0,
+    ),
+    Reach(
         measure="answer to commit, 99 of 100, a process that has time",
         value=_fact("window_steady_p99_ms"),
         side=Side.AT_MOST,

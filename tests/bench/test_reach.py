@@ -16,6 +16,8 @@ KEPT = {
     "rate:bare loop:50 ms, 1 % 2 s": 1_200.0,
     "cpu_ms:evergrant:50 ms": 0.7,
     "cpu_ms:bare loop:50 ms": 0.5,
+    "claim_ratio:5000000": 1.1,
+    "worker_megabytes": 120.0,
     "window_steady_p99_ms": 12.0,
     "double_spends:refresh": 0.0,
     "lost:refresh": 0.0,

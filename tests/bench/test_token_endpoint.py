@@ -77,7 +77,7 @@ def test_the_tail_of_the_answers_is_slow(endpoint: TokenEndpointProcess) -> None
 
 def test_an_idle_connection_is_closed_where_that_is_ordered(endpoint: TokenEndpointProcess) -> None:
     """A request into a connection that is being closed is not read: its token stays unspent."""
-    endpoint.reset(10, Behaviour(close_idle_after=0.05, closing_takes=60.0))
+    endpoint.reset(10, Behaviour(close_idle_after=60.05, closing_takes=60.0))
     answered: list[httpx.Response] = []
 
     def ask_now_and_again() -> None:

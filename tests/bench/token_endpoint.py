@@ -36,8 +36,8 @@ class Behaviour:
         tail_latency: before such an answer.
         seed: of the draws for jitter and tail.
         close_idle_after: a connection without a request for so long is closed; 0: never.
-        closing_takes: how long before the close reaches the client. A request that is sent meanwhile is not read, as
-            one that crosses the server's FIN on the way.
+        closing_takes: so long before the close is seen, a request is not read any more: as if the server's FIN and the
+            request had crossed on the way, with a round trip of that length.
 
     """
 
@@ -145,7 +145,8 @@ class Connection(asyncio.Protocol):
         idle = self._endpoint.behaviour.close_idle_after
         if idle:
             self._last_used = now = self._loop.time()
-            self._loop.call_later(idle, self._close_if_idle_since, now)
+            until = max(idle - self._endpoint.behaviour.closing_takes, 0.0)
+            self._loop.call_later(until, self._close_if_idle_since, now)
 
     def _close_if_idle_since(self, instant: float) -> None:
         if self._last_used == instant and not self._received:

@@ -45,7 +45,7 @@ class Evergrant:
 
     Attributes:
         name: in the report.
-        workers: how many processes.
+        workers: how many processes; with 0, the caller starts one of its own.
         in_flight_each: requests under way in each.
 
     """
@@ -55,27 +55,25 @@ class Evergrant:
     in_flight_each: int = 100
 
     @contextmanager
-    def deployed(self, world: World, *, web: bool = False) -> Iterator[Deployment]:
+    def deployed(self, world: World, *, beats: int = 1) -> Iterator[Deployment]:
         """Run workers and a beat on Evergrant's database for as long as a `with` block; they are ready at its start."""
-        folder = Path(mkdtemp(prefix=f"{self.name}-".replace(" ", "-"), dir=world.folder))
-        configuration = CONFIGURATION.format(
-            url=world.endpoint.url, in_flight=self.workers * self.in_flight_each, in_flight_each=self.in_flight_each
-        )
+        folder = Path(mkdtemp(prefix="evergrant-", dir=world.folder))
         with deployed(
             folder,
             database_url=world.database_url,
             broker_url=f"{world.broker_url.rsplit('/', 1)[0]}/1",
             keys=world.keys,
-            configuration=configuration,
+            configuration=CONFIGURATION.format(
+                url=world.endpoint.url,
+                in_flight=max(self.workers, 1) * self.in_flight_each,
+                in_flight_each=self.in_flight_each,
+            ),
             workers=self.workers,
+            beats=beats,
             EVERGRANT_LOG_LEVEL="info",
             BENCH_SECRET=CLIENT_SECRET,
         ) as deployment:
-            if web:
-                deployment.start("web", "web", "--port", "0")
-            names = [f"worker-{number}" for number in range(1, self.workers + 1)]
-            if not wait_until(lambda: all("worker_ready" in deployment.log(name) for name in names), _READY_WITHIN):
-                raise RuntimeError(f"the workers did not start: {deployment.log(names[0])}")
+            wait_until_ready(deployment)
             yield deployment
 
     def run(self, world: World, cell: Cell) -> Measured:
@@ -96,6 +94,19 @@ class Evergrant:
             found = population.lost_tokens(connection, world.key_ring(), world.endpoint.generations())
             stored = stored_since(connection, "grants", began)
             return meter.measured(self.name, cell, stored, lost=found.lost, in_doubt=found.in_doubt)
+
+
+def wait_until_ready(deployment: Deployment) -> None:
+    """Return when every worker of a deployment takes tickets.
+
+    Raises:
+        RuntimeError: with the end of its log, where one does not.
+
+    """
+    names = [name for name in deployment.processes if name.startswith("worker")]
+    if not wait_until(lambda: all("worker_ready" in deployment.log(name) for name in names), _READY_WITHIN):
+        late = next(name for name in names if "worker_ready" not in deployment.log(name))
+        raise RuntimeError(f"{late} did not start: {deployment.log(late)[-2000:]}")
 
 
 def prepare(world: World, cell: Cell, *, resumed: bool, grants: int) -> None:

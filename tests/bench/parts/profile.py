@@ -1,0 +1,94 @@
+"""Where a worker's CPU time goes: py-spy's samples of its event loop, kept in the report's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import sysconfig
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from tests.bench import population
+from tests.bench.contenders.contender import Cell
+from tests.bench.contenders.evergrant import Evergrant, all_stored, prepare, wait_until_ready
+from tests.bench.environment import with_packages
+from tests.bench.findings import Findings, Table
+from tests.bench.options import Options
+from tests.bench.stacks import Costs, read_costs
+from tests.bench.token_endpoint import Behaviour
+from tests.bench.world import World
+from worker.embedded import start_bound
+
+_RATE: Final = 200  # samples a second: more of them slow the worker down
+_THREAD: Final = "event-loop"
+_SHOWN: Final = 10
+_BEHAVIOUR: Final = Behaviour(latency=0.05)
+_ENDS_WITHIN: Final = 60.0  # seconds for the worker's end and the writing of the samples
+
+
+def measure(world: World, options: Options) -> Findings:
+    """Let one worker rotate a population under py-spy, and sum up what it was doing."""
+    grants = 3_000 if options.quick else 10_000
+    cell = Cell(name="50 ms", behaviour=_BEHAVIOUR, grants=grants, at_most=240.0)
+    stacks = world.report / "profile.txt"
+    stacks.unlink(missing_ok=True)
+    prepare(world, cell, resumed=False, grants=grants)
+    with Evergrant(name="profile", workers=0).deployed(world) as deployment:
+        deployment.processes["worker-1"] = spy = start_bound(
+            (
+                *(_program("py-spy"), "record", "--format", "raw", "--function", "--threads", "--rate", str(_RATE)),
+                *("--output", stacks, "--", sys.executable, "-m", "worker.cli", "worker"),
+            ),
+            death_signal=signal.SIGKILL,
+            env=deployment.environment,
+            cwd=deployment.folder,
+            log_path=deployment.folder / "worker-1.log",
+        )
+        wait_until_ready(deployment)
+        with world.connect() as connection:
+            population.resume(connection)
+        all_stored(world, grants, cell.at_most)
+        for worker in psutil.Process(spy.pid).children():
+            worker.terminate()
+        with contextlib.suppress(TimeoutError):
+            spy.wait(_ENDS_WITHIN)
+    if not stacks.exists():
+        raise RuntimeError(f"py-spy left no samples: {deployment.log('worker-1')[-2000:]}")
+    return _findings(read_costs(stacks.read_text(encoding="utf-8").splitlines(), _THREAD), grants, stacks)
+
+
+def _program(name: str) -> Path:
+    """Return a program of the bench's packages, or of this environment where they were installed into it."""
+    for folder in with_packages().get("PYTHONPATH", "").split(":"):
+        if folder and (Path(folder) / "bin" / name).exists():
+            return (Path(folder) / "bin" / name).resolve()
+    return Path(sysconfig.get_path("scripts")) / name
+
+
+def _findings(costs: Costs, grants: int, stacks: Path) -> Findings:
+    def table(title: str, counted: Counter[str]) -> Table:
+        rows = tuple(
+            (what, f"{1000 * count / _RATE / grants:.3f}", f"{100 * count / max(costs.samples, 1):.0f} %")
+            for what, count in counted.most_common(_SHOWN)
+        )
+        return Table(title=title, headings=("", "ms a grant", "share"), rows=rows)
+
+    every = f"{1000 * costs.samples / _RATE / grants:.2f} ms a grant on the event loop"
+    return Findings(
+        part="profile",
+        tables=(
+            table(f"The ten largest costs of Evergrant's own functions, with what they call ({every})", costs.ours),
+            table("The ten packages in which the time goes by", costs.packages),
+            table(f"The ten functions in which the time goes by (all stacks: {stacks.name})", costs.functions),
+        ),
+        data={
+            "samples": costs.samples,
+            "ours": costs.ours.most_common(50),
+            "packages": costs.packages.most_common(50),
+            "functions": costs.functions.most_common(50),
+        },
+    )

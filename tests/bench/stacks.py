@@ -1,0 +1,63 @@
+"""Reads collapsed stacks, as py-spy's `raw` format has them: `frame;frame;frame count`, the innermost last."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+_FRAME: Final = re.compile(r"(?P<name>.*) \((?P<file>[^()]*?)(?::\d+)?\)")
+_OURS: Final = "worker/"
+
+
+@dataclass(slots=True, kw_only=True)
+class Costs:
+    """Samples of one thread, summed in three ways.
+
+    Attributes:
+        samples: all of them.
+        packages: by the package whose code was running.
+        functions: by the function that was running.
+        ours: by Evergrant's functions, with all that they call.
+
+    """
+
+    samples: int = 0
+    packages: Counter[str] = field(default_factory=Counter)
+    functions: Counter[str] = field(default_factory=Counter)
+    ours: Counter[str] = field(default_factory=Counter)
+
+
+def read_costs(lines: Iterable[str], thread: str) -> Costs:
+    """Sum the samples of the thread of that name.
+
+    Args:
+        lines: collapsed stacks whose first frame is the thread.
+        thread: its name.
+
+    """
+    costs = Costs()
+    for line in lines:
+        stack, _, count = line.rstrip().rpartition(" ")
+        first, *frames = stack.split(";")
+        if not first.endswith(f": {thread}") or not frames or not count.isdigit():
+            continue
+        samples, name, file = int(count), *_split(frames[-1])
+        costs.samples += samples
+        costs.packages[_package(file)] += samples
+        costs.functions[f"{name} ({file})"] += samples
+        # Once a stack, however often a function stands in it.
+        for own in {f"{name} ({file})" for name, file in map(_split, frames) if file.startswith(_OURS)}:
+            costs.ours[own] += samples
+    return costs
+
+
+def _split(frame: str) -> tuple[str, str]:
+    match = _FRAME.fullmatch(frame)
+    return (match["name"], match["file"]) if match else (frame, "")
+
+
+def _package(file: str) -> str:
+    return file.split("/", 1)[0].removesuffix(".py") if file else "unknown"
