@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import httpx
 from prometheus_client import REGISTRY, CollectorRegistry
+from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker.configuration import Configuration, load_configuration
@@ -29,10 +30,11 @@ from worker.packaged import migrations_path
 from worker.settings import Settings, load_settings
 from worker.storage.api_tokens import ApiTokens
 from worker.storage.authorization_requests import AuthorizationRequests
-from worker.storage.claim import Claims
+from worker.storage.claim import CLAIM_THREADS, Claims
 from worker.storage.client_status import ClientStatuses
+from worker.storage.commit_threads import COMMIT_THREADS
 from worker.storage.consents import Consents
-from worker.storage.database import create_engine
+from worker.storage.database import create_claim_engine, create_engine, create_settle_engine
 from worker.storage.escrow import Escrow
 from worker.storage.escrow_homes import escrow_homes
 from worker.storage.grants import Grants
@@ -60,8 +62,9 @@ from worker.usecases.store_consent import ConsentStore
 from worker.usecases.webhooks import Webhooks
 from worker.webhooks.sender import Sender
 
-#: Connections of one process: claims, settles and ticks hold one for about a millisecond each, the presence one.
-CONNECTIONS: Final = 8
+#: Connections of one process's event loop: ticks and requests hold one for some milliseconds each, the presence one.
+#: Claims and settles have connections of their own, so that neither waits for anything else.
+CONNECTIONS: Final = 6
 
 _chance: Final = random.SystemRandom()
 
@@ -92,6 +95,7 @@ class Container:
     settings: Settings
     configuration: Configuration
     engine: AsyncEngine
+    claim_engine: Engine
     http: httpx.AsyncClient
     observers: Observers
     grants: Grants
@@ -115,6 +119,9 @@ class Container:
         await self.presence.release()
         await self.http.aclose()
         await self.escrow.close()
+        self.access_tokens.claims.close()
+        self.claim_engine.dispose()
+        await self.rotation.settles.close()
         await self.engine.dispose()
 
 
@@ -162,9 +169,15 @@ def create_container(
     homes = escrow_homes(settings.home_dir / "escrow", settings.broker_url)
     escrow = Escrow(homes, observers.escrow_failed, observers.escrow_refused)
     presence = Presence(engine, _chance.random, observers.presence_lost)
-    settles = SettleQueue(engine, keys, escrow, observers.settle_retried)
+    settles = SettleQueue(
+        create_settle_engine(settings.require_database(), connections=COMMIT_THREADS, name=f"{name}: settles"),
+        keys,
+        escrow,
+        observers.settle_retried,
+    )
     statuses = ClientStatuses(engine)
-    claims = Claims(engine, keys, monotonic, lambda: presence.worker)
+    claim_engine = create_claim_engine(settings.require_database(), connections=CLAIM_THREADS, name=f"{name}: claims")
+    claims = Claims(claim_engine, keys, monotonic, lambda: presence.worker)
     grants = Grants(engine, keys)
     consents = Consents(engine, keys)
     rotation = Rotation(
@@ -186,12 +199,14 @@ def create_container(
         lease=limits.lease,
         tick=monotonic,
         draw=_chance.random,
+        processor=time.thread_time,
         on_error=observers.failed,
     )
     return Container(
         settings=settings,
         configuration=configuration,
         engine=engine,
+        claim_engine=claim_engine,
         http=http,
         observers=observers,
         grants=grants,

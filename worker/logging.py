@@ -32,6 +32,14 @@ _FORBIDDEN: Final = frozenset(
 )
 
 
+class _Writer(structlog.WriteLogger):
+    """Writes to standard error under a module's name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(sys.stderr)
+        self.name = name
+
+
 def configure_logging(log_format: Literal["json", "console"] | None, level: str) -> None:
     """Send everything this process logs to standard error, in one form.
 
@@ -52,10 +60,11 @@ def configure_logging(log_format: Literal["json", "console"] | None, level: str)
         if log_format == "json" or (log_format is None and not sys.stderr.isatty())
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=26)
     )
+    # Our own lines do not take the way through the standard library, which costs five times what they cost themselves.
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*shared, structlog.processors.format_exc_info, renderer],
+        logger_factory=_Writer,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -88,4 +97,4 @@ def redact(_logger: object, _method: str, event: structlog.typing.EventDict) -> 
 
 def get_logger(name: str) -> Any:  # noqa: ANN401 -- structlog's proxy has no better type
     """Return a logger for one module."""
-    return structlog.stdlib.get_logger(name)
+    return structlog.get_logger(name)

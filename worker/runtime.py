@@ -78,6 +78,7 @@ class Runtime:
         if container.configuration.worker.session_lock:
             await container.presence.take()
             self._keepers.add(asyncio.create_task(container.presence.keep()))
+        container.rotation.settles.start()
         await container.dispatch.drain_escrow()
         self._keepers.add(asyncio.create_task(container.dispatch.keep_rescuing()))
         return container

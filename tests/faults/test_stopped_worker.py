@@ -29,9 +29,9 @@ async def test_a_lease_that_ran_out_before_the_claim_was_read(
     async with make_container(client.toml, **client.environment) as container:
         configured = container.configuration.registry.client(client.name)
         await adopt(container, sandbox, client)
-        claims = Claims(container.engine, container.access_tokens.claims._keys, clock.tick)
+        claims = Claims(container.claim_engine, container.access_tokens.claims._keys, clock.tick)
 
-        @event.listens_for(container.engine.sync_engine, "commit")
+        @event.listens_for(container.claim_engine, "commit")
         def _stopped(_connection: object) -> None:
             clock.stand_still(LEASE.total_seconds())
 

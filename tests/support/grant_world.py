@@ -190,7 +190,7 @@ class GrantWorld:
         tick: Callable[[], float] = self.clock.tick
         return Worker(
             container=container,
-            claims=Claims(container.engine, self.key_ring, tick, lambda: container.presence.worker),
+            claims=Claims(container.claim_engine, self.key_ring, tick, lambda: container.presence.worker),
             rotation=replace(
                 container.rotation, tick=tick, draw=self.draw, token_endpoint=TokenEndpoint(container.http, tick)
             ),

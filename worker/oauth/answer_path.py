@@ -17,7 +17,7 @@ def at(fields: object, path: str) -> Any:  # noqa: ANN401 -- a member of a JSON 
     """Return what stands at a path, or None where nothing does."""
     found = fields
     for part in path.split("."):
-        if isinstance(found, Mapping):
+        if isinstance(found, dict):
             found = found.get(part)
         elif isinstance(found, list) and part.isascii() and part.isdigit() and len(part) <= 6:  # noqa: PLR2004 -- digits
             found = found[int(part)] if int(part) < len(found) else None
@@ -38,10 +38,10 @@ def objects_in(fields: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     for _ in range(_DEEPEST + 1):
         below: list[Any] = []
         for here in level:
-            if isinstance(here, Mapping):
+            if isinstance(here, dict):
                 yield here
-            members = list(here.values()) if isinstance(here, Mapping) else here
-            below += [member for member in members[: max(budget, 0)] if isinstance(member, Mapping | list)]
+            members = list(here.values()) if isinstance(here, dict) else here
+            below += [member for member in members[: max(budget, 0)] if isinstance(member, dict | list)]
             budget -= len(members)
         level = below
 

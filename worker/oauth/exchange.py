@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from functools import lru_cache
 from typing import Final
 
 import httpx
@@ -75,51 +76,56 @@ async def exchange(http: httpx.AsyncClient, request: TokenRequest, limit: float)
 
     """
     arriving = _Arriving()
-    under_way = asyncio.create_task(_exchange(http, request, limit, arriving))
-    try:
-        await _until(under_way, limit)
-        if under_way.done():
-            return under_way.result()
-    except Exception as error:
-        raise UnansweredError(arriving.so_far()) from error
-    finally:
-        if not under_way.done():
-            under_way.cancel()
-            await asyncio.gather(under_way, return_exceptions=True)
-    raise UnansweredError(arriving.so_far()) from TimeoutError()
-
-
-async def _until(under_way: asyncio.Task[HttpAnswer], limit: float) -> None:
-    """Wait for a request until it is done or its time is up."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + limit
-    await asyncio.wait({under_way}, timeout=limit)
-    if not under_way.done() and loop.time() > deadline + _LATE:
-        # This process was stopped past the deadline. The answer may lie in the socket, and is worth more than a
-        # deadline that nobody kept.
-        await asyncio.wait({under_way}, timeout=_LATE_READ)
+    try:
+        async with asyncio.timeout(None) as timeout:
+            ending = loop.call_at(deadline, _end, timeout, loop, deadline)
+            try:
+                return await _exchange(http, request, limit, arriving)
+            finally:
+                ending.cancel()
+    except Exception as error:
+        raise UnansweredError(arriving.so_far()) from error
+
+
+def _end(timeout: asyncio.Timeout, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
+    now = loop.time()
+    # If this process was stopped past the deadline, the answer may lie in the socket, and is worth more than a
+    # deadline that nobody kept.
+    timeout.reschedule(now + _LATE_READ if now > deadline + _LATE else now)
 
 
 async def _exchange(http: httpx.AsyncClient, request: TokenRequest, limit: float, arriving: _Arriving) -> HttpAnswer:
     timeout = httpx.Timeout(limit + _LATE_READ, connect=limit * _CONNECT_SHARE)
-    async with http.stream(
-        request.method,
-        request.url,
-        headers=request.headers,
-        content=request.content or None,
-        timeout=timeout,
-        extensions={ROUTE: request.route},
-    ) as response:
-        arriving.response = response
-        try:
-            async for chunk in response.aiter_raw():
-                arriving.body += chunk
-                if len(arriving.body) > BODY_LIMIT:
-                    break
-        except Exception:
-            arriving.body += response.extensions[UNREAD]()
-            raise
+    response = await http.send(
+        httpx.Request(
+            request.method,
+            _parsed(request.url) if request.url == request.endpoint else request.url,
+            # With an encoding given, httpx does not try several at every look at a header.
+            headers=httpx.Headers({**http.headers, **request.headers}, encoding="ascii"),
+            content=request.content or None,
+            extensions={ROUTE: request.route, "timeout": timeout.as_dict()},
+        ),
+        stream=True,
+    )
+    arriving.response = response
+    try:
+        async for chunk in response.aiter_raw():
+            arriving.body += chunk
+            if len(arriving.body) > BODY_LIMIT:
+                break
         return arriving.read(response, broken=False)
+    except Exception:
+        arriving.body += response.extensions[UNREAD]()
+        raise
+    finally:
+        await response.aclose()
+
+
+@lru_cache(maxsize=256)  # addresses as configured, which hold no secret
+def _parsed(endpoint: str) -> httpx.URL:
+    return httpx.URL(endpoint)
 
 
 def _decoded(body: bytes, coding: str) -> bytes:

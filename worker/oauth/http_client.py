@@ -13,13 +13,13 @@ import tempfile
 from collections.abc import Callable
 from contextvars import ContextVar
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from types import SimpleNamespace
 from typing import Any, Final
 
 import aiohttp
 import httpx
 from aiohttp import AddrInfoType
 from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from httpx_aiohttp import AiohttpTransport
 
 from worker.domain.loopback import is_loopback
@@ -54,17 +54,17 @@ class Departure:
 departure: ContextVar[Departure | None] = ContextVar("departure", default=None)
 
 
-async def _has_connection(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: Any) -> None:  # noqa: ANN401 -- aiohttp's signal type
-    watched = departure.get()
-    if watched is not None:
-        watched.may_have_left = True
+class _Connector(aiohttp.TCPConnector):
+    """Tells each request that it has a connection, new or used before: from then on it may have left."""
 
-
-def _departure_trace() -> aiohttp.TraceConfig:
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_create_end.append(_has_connection)
-    trace.on_connection_reuseconn.append(_has_connection)
-    return trace
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        connection = await super().connect(req, traces, timeout)
+        watched = departure.get()
+        if watched is not None:
+            watched.may_have_left = True
+        return connection
 
 
 class _Response(aiohttp.ClientResponse):
@@ -135,8 +135,8 @@ class _Routed(httpx.AsyncBaseTransport):
         tls = self._tls if taken.key is None else with_certificate(self._tls, taken.key)
 
         def session() -> aiohttp.ClientSession:
-            return aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
+            made = aiohttp.ClientSession(
+                connector=_Connector(
                     limit=0,
                     ssl=tls,
                     keepalive_timeout=KEEPALIVE_SECONDS,
@@ -149,8 +149,10 @@ class _Routed(httpx.AsyncBaseTransport):
                 max_headers=MOST_HEADERS,
                 skip_auto_headers=("Content-Type",),  # a POST without a body has none
                 response_class=_Response,
-                trace_configs=[_departure_trace()],
             )
+            # aiohttp sends a GET again by itself when a used connection breaks, whether or not it had left.
+            made._retry_connection = False  # noqa: SLF001 -- there is no public switch; a test holds it
+            return made
 
         return AiohttpTransport(verify=tls, client=session)
 
@@ -174,6 +176,19 @@ def with_certificate(trust: ssl.SSLContext, key: ClientKey) -> ssl.SSLContext:
     return context
 
 
+class _Direct(httpx.AsyncClient):
+    """Sends each request as it is, once.
+
+    What httpx does around a request that has neither authentication, redirects nor cookies costs as much as sending it.
+    """
+
+    async def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:  # noqa: ANN401 -- of httpx
+        """Send a request and return its answer, whose body is still to be read where `stream` says so."""
+        if options or not stream:
+            return await super().send(request, stream=stream, **options)
+        return await self._transport_for_url(request.url).handle_async_request(request)
+
+
 def create_http_client(*, user_agent: str, tls: ssl.SSLContext | None = None) -> httpx.AsyncClient:
     """Create the client that all requests to providers' endpoints go through.
 
@@ -187,7 +202,7 @@ def create_http_client(*, user_agent: str, tls: ssl.SSLContext | None = None) ->
         tls: verification settings; the system's certificate store when absent.
 
     """
-    return httpx.AsyncClient(
+    return _Direct(
         transport=_Routed(tls or httpx.create_ssl_context()),
         # Both libraries keep cookies of their own; one owner's session must not go along with another's request.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),

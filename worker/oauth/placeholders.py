@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -69,7 +70,12 @@ class Placeholder(BaseModel):
 
 def names_in(templates: Iterable[str]) -> list[str]:
     """Return the names of all placeholders in some texts, each once, in order."""
-    return list(dict.fromkeys(name for template in templates for name in PLACEHOLDER.findall(template)))
+    return list(dict.fromkeys(name for template in templates for name in _names(template)))
+
+
+@lru_cache(maxsize=4096)  # the same few texts of the configuration are looked at for every request
+def _names(template: str) -> tuple[str, ...]:
+    return tuple(PLACEHOLDER.findall(template))
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:

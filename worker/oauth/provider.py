@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -256,7 +257,7 @@ class Provider(BaseModel):
                     return f"{name}, which stands in {key}"
         return None
 
-    @property
+    @cached_property
     def facts(self) -> TokenFacts:
         """Return what decisions need of these facts."""
         per_grant = self.limits.refreshes_per_grant
@@ -292,7 +293,7 @@ class Provider(BaseModel):
         """Whether an authorization request carries a PKCE challenge."""
         return self.pkce in {Pkce.REQUIRED, Pkce.SUPPORTED}
 
-    @property
+    @cached_property
     def client_secret_codes(self) -> frozenset[str]:
         """The error codes that blame the client secret alone, so that the next secret may be tried."""
         own = (
@@ -302,7 +303,7 @@ class Provider(BaseModel):
         )
         return frozenset({"invalid_client", *(str(value) for values in own for value in values)})
 
-    @property
+    @cached_property
     def captured_names(self) -> frozenset[str]:
         """The names of all that is kept of redirects and answers."""
         declared = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 
 from worker.domain.loopback import is_loopback
 from worker.oauth.client import Client, ClientKey
@@ -35,6 +36,7 @@ def route(client: Client, url: str, method: ClientAuth) -> Route:
     )
 
 
+@lru_cache(maxsize=4096)  # asked for every request, of the same few configured addresses
 def allowed(url: str, *, private: bool) -> Addresses:
     """Return which addresses a URL may lead to; what it is meant to lead to is judged by the URL as configured."""
     if private:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -157,6 +158,7 @@ def read_date(headers: Mapping[str, str]) -> datetime | None:
     return _http_date(headers.get("date", ""))
 
 
+@lru_cache(maxsize=64)  # a provider's answers of one second have one date
 def _http_date(text: str) -> datetime | None:
     try:
         parsed = parsedate_to_datetime(text)

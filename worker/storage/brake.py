@@ -10,8 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Row, text
 
 from worker.domain.brake import JUDGED_AFTER, RELEASED_BY, WINDOW, room_for_deaths
 from worker.domain.outcome import Reason
@@ -45,7 +44,7 @@ _PUT_ON: Final = text("""
 """)
 
 
-async def apply_brake(connection: AsyncConnection, batch: Sequence[SealedSettlement]) -> Sequence[SealedSettlement]:
+def apply_brake(connection: Connection, batch: Sequence[SealedSettlement]) -> Sequence[SealedSettlement]:
     """Return the batch with the deaths beyond each client's room turned into suspicions, and put brakes on.
 
     Args:
@@ -58,35 +57,35 @@ async def apply_brake(connection: AsyncConnection, batch: Sequence[SealedSettlem
         return batch
     looked_for = {"ids": list(deaths), "judged_after": JUDGED_AFTER}
     by_client: dict[str, list[Row[Any]]] = {}
-    for row in await connection.execute(_DYING, looked_for):
+    for row in connection.execute(_DYING, looked_for):
         by_client.setdefault(row.client, []).append(row)
     braked: set[UUID] = set()
     for client in sorted(by_client):  # in one order everywhere, so that no two wait for each other
-        braked |= await _beyond_room(connection, client, by_client[client])
+        braked |= _beyond_room(connection, client, by_client[client])
     return [
         _suspect(sealed) if sealed.if_braked is not None and sealed.lease.grant_id in braked else sealed
         for sealed in batch
     ]
 
 
-async def _beyond_room(connection: AsyncConnection, client: str, dying: Sequence[Row[Any]]) -> set[UUID]:
-    status = (await connection.execute(_LOCK, {"client": client})).one_or_none()
+def _beyond_room(connection: Connection, client: str, dying: Sequence[Row[Any]]) -> set[UUID]:
+    status = connection.execute(_LOCK, {"client": client}).one_or_none()
     if status is not None and status.braked_at is not None:
-        return await _not_judged(connection, client, dying)
+        return _not_judged(connection, client, dying)
     looked_for = {"client": client, "most": _COUNTED_AT_MOST, "window": WINDOW, "reason": Reason.INVALID_GRANT.value}
-    counted = (await connection.execute(_COUNT, looked_for)).one()
+    counted = connection.execute(_COUNT, looked_for).one()
     room = room_for_deaths(grants=counted.grants, died_in_window=counted.died)
     if len(dying) <= room:
         return set()
-    await connection.execute(_PUT_ON, {"client": client})
+    connection.execute(_PUT_ON, {"client": client})
     return {row.id for row in dying[room:]}
 
 
-async def _not_judged(connection: AsyncConnection, client: str, dying: Sequence[Row[Any]]) -> set[UUID]:
+def _not_judged(connection: Connection, client: str, dying: Sequence[Row[Any]]) -> set[UUID]:
     """Return those of a braked client that may still come back."""
     if any(row.refused_for_long for row in dying):
         looked_for = {"client": client, "window": WINDOW, "enough": RELEASED_BY}
-        refreshes = (await connection.execute(_REFRESHES, looked_for)).scalar_one()
+        refreshes = connection.execute(_REFRESHES, looked_for).scalar_one()
         if refreshes >= RELEASED_BY:
             return {row.id for row in dying if not row.refused_for_long}
     return {row.id for row in dying}

@@ -2,18 +2,21 @@
 
 A client's row is locked first, in the same transaction, so that its pause, breaker, rate and concurrency hold over all
 processes. No lock outlives the transaction, and the request leaves only after the commit.
+
+A claim has its own thread: on a busy event loop each of its statements would wait for several turns of everything else.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row, TextClause, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import Connection, Engine, Row, TextClause, text
 
 from worker.domain.allowance import Allowance, ClientLimits, ClientStatus, allowance
 from worker.domain.client_health import canary_wait
@@ -85,11 +88,15 @@ _TAKE_FROM_BUCKET: Final = text("UPDATE client_status SET bucket = :bucket, buck
 _SEND_CANARY: Final = text("UPDATE client_status SET canary_at = now() + :wait WHERE client = :client")
 
 
+#: Claims of different clients go on at once; those of one client wait for each other anyway.
+CLAIM_THREADS: Final = 4
+
+
 class Claims:
     """Takes leases on due grants.
 
     Args:
-        engine: the process's connections.
+        engine: connections for `CLAIM_THREADS` at once.
         keys: opens the refresh tokens that the claim returns.
         tick: the monotonic clock, in seconds.
         worker: the number under which this worker's session lock vouches for it, None while none does.
@@ -98,7 +105,7 @@ class Claims:
 
     def __init__(
         self,
-        engine: AsyncEngine,
+        engine: Engine,
         keys: KeyRing,
         tick: Callable[[], float],
         worker: Callable[[], int | None] = lambda: None,
@@ -107,6 +114,11 @@ class Claims:
         self._keys = keys
         self._tick = tick
         self._worker = worker
+        self._threads = ThreadPoolExecutor(CLAIM_THREADS, thread_name_prefix="claims")
+
+    def close(self) -> None:
+        """End the threads; one that waits for the database ends when its time limits do."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def claim_due(self, client: str, *, limits: ClientLimits, free: int, lease: timedelta) -> Claimed:
         """Claim up to `free` of a client's due grants, the earliest due first, as far as the client's limits allow."""
@@ -136,23 +148,21 @@ class Claims:
         lease: timedelta,
         which: dict[str, Any],
     ) -> Claimed:
-        asked_tick = self._tick()
-        async with self._engine.begin() as connection:
-            status, failed_canaries = await _lock_status(connection, client)
+        parameters = {"client": client, "lease": lease, "leased_by": self._worker(), **which}
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._take, statement, limits, free, parameters)
+
+    def _take(self, statement: TextClause, limits: ClientLimits, free: int, parameters: dict[str, Any]) -> Claimed:
+        asked_tick, client = self._tick(), parameters["client"]
+        with self._engine.begin() as connection:
+            status, failed_canaries = _lock_status(connection, client)
             allowed = allowance(status, limits, free)
             if allowed.grants == 0:
                 return Claimed(held=True, wait=allowed.wait)
-            parameters = {
-                "client": client,
-                "room": allowed.grants,
-                "lease": lease,
-                "leased_by": self._worker(),
-                **which,
-            }
             if allowed.is_canary and statement is _CLAIM_DUE:
                 statement = _CLAIM_CANARY
-            rows = (await connection.execute(statement, parameters)).all()
-            await _record(connection, client, allowed, len(rows), failed_canaries)
+            rows = connection.execute(statement, {**parameters, "room": allowed.grants}).all()
+            _record(connection, client, allowed, len(rows), failed_canaries)
         return self._open(rows, asked_tick, self._tick(), allowed)
 
     def _open(self, rows: Sequence[Row[Any]], asked_tick: float, claimed_tick: float, allowed: Allowance) -> Claimed:
@@ -172,13 +182,13 @@ class Claims:
         return Claimed(grants=tuple(grants), unreadable=tuple(unreadable), more=more, wait=allowed.wait)
 
 
-async def _lock_status(connection: AsyncConnection, client: str) -> tuple[ClientStatus, int]:
-    row = (await connection.execute(_LOCK_STATUS, {"client": client})).one_or_none()
+def _lock_status(connection: Connection, client: str) -> tuple[ClientStatus, int]:
+    row = connection.execute(_LOCK_STATUS, {"client": client}).one_or_none()
     if row is None:
-        await connection.execute(_ADD_STATUS, {"client": client})
-        row = (await connection.execute(_LOCK_STATUS, {"client": client})).one()
+        connection.execute(_ADD_STATUS, {"client": client})
+        row = connection.execute(_LOCK_STATUS, {"client": client}).one()
     # Counted after the lock was had, in a statement of its own: a snapshot from before it could miss a sibling's claim.
-    in_flight = (await connection.execute(_COUNT_IN_FLIGHT, {"client": client})).scalar_one()
+    in_flight = connection.execute(_COUNT_IN_FLIGHT, {"client": client}).scalar_one()
     return ClientStatus(
         now=row.now,
         paused_by_operator=row.paused_by_operator,
@@ -192,15 +202,13 @@ async def _lock_status(connection: AsyncConnection, client: str) -> tuple[Client
     ), row.failed_canaries
 
 
-async def _record(
-    connection: AsyncConnection, client: str, allowed: Allowance, taken: int, failed_canaries: int
-) -> None:
+def _record(connection: Connection, client: str, allowed: Allowance, taken: int, failed_canaries: int) -> None:
     if not taken:
         return
     if allowed.is_canary:
-        await connection.execute(_SEND_CANARY, {"client": client, "wait": canary_wait(failed_canaries + 1)})
+        connection.execute(_SEND_CANARY, {"client": client, "wait": canary_wait(failed_canaries + 1)})
     elif allowed.bucket is not None:
-        await connection.execute(_TAKE_FROM_BUCKET, {"client": client, "bucket": allowed.bucket - taken})
+        connection.execute(_TAKE_FROM_BUCKET, {"client": client, "bucket": allowed.bucket - taken})
 
 
 def _claimed_grant(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, Engine, make_url
+from sqlalchemy import create_engine as create_blocking_engine
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -40,7 +42,7 @@ def database_url(configured: Secret) -> URL:
 
 
 def create_engine(configured: Secret, *, connections: int, name: str) -> AsyncEngine:
-    """Create the engine of one process.
+    """Create the engine of one process's event loop.
 
     Args:
         configured: EVERGRANT_DATABASE_URL.
@@ -48,16 +50,45 @@ def create_engine(configured: Secret, *, connections: int, name: str) -> AsyncEn
         name: shown in `pg_stat_activity` as the application.
 
     """
-    return create_async_engine(
-        database_url(configured),
-        pool_size=connections,
-        max_overflow=0,
-        pool_timeout=CONNECT_SECONDS,
-        # A connection that a failover or a pooler has closed is noticed before it is used.
-        pool_pre_ping=True,
-        pool_recycle=1800,
-        hide_parameters=True,
-        connect_args={
+    return create_async_engine(database_url(configured), pool_pre_ping=True, **_options(connections, name))
+
+
+def create_settle_engine(configured: Secret, *, connections: int, name: str) -> Engine:
+    """Create the engine of the committing threads.
+
+    Each statement commits by itself. A connection is not asked whether it is still alive before it is used, which would
+    be a way to the database and back: the first statement after a failover fails, and a settle is safe to repeat.
+
+    Args:
+        configured: EVERGRANT_DATABASE_URL.
+        connections: how many threads may hold one at once.
+        name: shown in `pg_stat_activity` as the application.
+
+    """
+    options = _options(connections, name)
+    return create_blocking_engine(database_url(configured), isolation_level="AUTOCOMMIT", **options)
+
+
+def create_claim_engine(configured: Secret, *, connections: int, name: str) -> Engine:
+    """Create the engine of the claiming threads.
+
+    Args:
+        configured: EVERGRANT_DATABASE_URL.
+        connections: how many threads may hold one at once.
+        name: shown in `pg_stat_activity` as the application.
+
+    """
+    return create_blocking_engine(database_url(configured), pool_pre_ping=True, **_options(connections, name))
+
+
+def _options(connections: int, name: str) -> Mapping[str, Any]:
+    return {
+        "pool_size": connections,
+        "max_overflow": 0,
+        "pool_timeout": CONNECT_SECONDS,
+        "pool_recycle": 1800,
+        "hide_parameters": True,
+        "connect_args": {
             "connect_timeout": CONNECT_SECONDS,
             # A connection whose other end has vanished is noticed within seconds, not when TCP gives up.
             "tcp_user_timeout": STATEMENT_MS,
@@ -68,4 +99,4 @@ def create_engine(configured: Secret, *, connections: int, name: str) -> AsyncEn
             "options": f"-c statement_timeout={STATEMENT_MS} -c lock_timeout={LOCK_MS} "
             f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS} -c timezone=UTC",
         },
-    )
+    }

@@ -210,5 +210,6 @@ class Escrow:
 
     async def _settle(self, engine: AsyncEngine, sealed: SealedSettlement) -> bool:
         async with engine.begin() as connection:
-            changed = await settle(connection, [sealed]) | await already_stored(connection, [sealed])
+            changed = await connection.run_sync(settle, [sealed])
+            changed |= await connection.run_sync(already_stored, [sealed])
         return sealed.lease.grant_id in changed

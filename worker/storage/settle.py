@@ -13,8 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import TextClause, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, TextClause, text
 
 from worker.domain.grant import GrantState, Lease
 from worker.domain.outcome import Cause, Tokens
@@ -80,7 +79,7 @@ def _columns(row: UUID, settlement: Settlement, keys: KeyRing) -> dict[str, Any]
             return _cause_columns(settlement.cause)
 
 
-async def settle(connection: AsyncConnection, batch: Sequence[SealedSettlement]) -> frozenset[UUID]:
+def settle(connection: Connection, batch: Sequence[SealedSettlement]) -> frozenset[UUID]:
     """Store a batch in the connection's transaction and return the grants whose rows were still ours.
 
     Args:
@@ -94,15 +93,15 @@ async def settle(connection: AsyncConnection, batch: Sequence[SealedSettlement])
     changed: set[UUID] = set()
     for kind, rows in by_kind.items():
         parameters = {name: [row[name] for row in rows] for name in rows[0]}
-        changed.update((await connection.execute(_TRANSITIONS[kind], parameters)).scalars())
+        changed.update(connection.execute(_TRANSITIONS[kind], parameters).scalars())
     return frozenset(changed)
 
 
-async def already_stored(connection: AsyncConnection, batch: Sequence[SealedSettlement]) -> frozenset[UUID]:
+def already_stored(connection: Connection, batch: Sequence[SealedSettlement]) -> frozenset[UUID]:
     """Return the grants that hold exactly these tokens: a commit whose acknowledgement was lost went through."""
     tokens = [sealed.columns for sealed in batch if sealed.kind is StoreTokens]
     parameters = {"id": [row["id"] for row in tokens], "access_token": [row["access_token"] for row in tokens]}
-    return frozenset((await connection.execute(_ALREADY_STORED, parameters)).scalars())
+    return frozenset(connection.execute(_ALREADY_STORED, parameters).scalars())
 
 
 _ALREADY_STORED: Final = text("""

@@ -1,38 +1,31 @@
-"""Group commit for settles: results that arrive within a few milliseconds share one transaction.
+"""The settles of one process: given to the committing threads, and brought through when the database is away.
 
-A result counts as stored only after its transaction has committed. While the database is away the queue brings the
-sealed tokens into the escrow at once, and tries again until it is back.
+A result counts as stored only after its transaction has committed. What cannot be stored at once goes, sealed, into the
+escrow, and is tried again until the database is back.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import Engine
 
 from worker.domain.grant import Lease
 from worker.domain.secret import Secret
-from worker.domain.settlement import MarkSuspect, Settlement
+from worker.domain.settlement import Settlement
 from worker.storage.away import AWAY, until_taken
-from worker.storage.brake import apply_brake
+from worker.storage.commit_threads import Commit, Committed, CommitThreads
 from worker.storage.escrow import Escrow
 from worker.storage.sealing import KeyRing
-from worker.storage.settle import SealedSettlement, already_stored, seal_settlement, settle
+from worker.storage.settle import SealedSettlement, seal_settlement
 
-#: Results that come this soon after each other share a commit; the wait is a small part of the 20 ms that an answer
-#: may take to be durable.
-LINGER_SECONDS: Final = 0.003
 #: A commit takes milliseconds; one that has not come back after so many seconds may never, and its tokens go into the
 #: escrow meanwhile.
 PATIENCE_SECONDS: Final = 1.0
-#: Results in one transaction at most: more would make the first of them wait for the last.
-BATCH_LIMIT: Final = 200
 
 
 class Settled(Enum):
@@ -43,41 +36,30 @@ class Settled(Enum):
     SUPERSEDED = auto()  #: the row was changed by somebody else meanwhile, and was left alone
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Waiting:
-    sealed: SealedSettlement
-    stored: asyncio.Future[Settled]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Committed:
-    """What one transaction changed, and which deaths it stored as suspicions."""
-
-    changed: frozenset[UUID]
-    suspected: frozenset[UUID]
-
-
 class SettleQueue:
     """Stores settlements in small shared transactions.
 
     Args:
-        engine: the process's connections.
+        engine: connections of the committing threads, `COMMIT_THREADS` of them.
         keys: seals the tokens.
         escrow: keeps sealed tokens while the database is away.
         on_retry: told each time the database did not take a batch, with the error's class and the size.
 
     """
 
-    def __init__(
-        self, engine: AsyncEngine, keys: KeyRing, escrow: Escrow, on_retry: Callable[[str, int], None]
-    ) -> None:
+    def __init__(self, engine: Engine, keys: KeyRing, escrow: Escrow, on_retry: Callable[[str, int], None]) -> None:
         self._engine = engine
+        self._threads = CommitThreads(engine, self._deliver)
         self._keys = keys
         self._escrow = escrow
-        self._away = False
         self._on_retry = on_retry
-        self._waiting: list[_Waiting] = []
-        self._flusher: asyncio.Task[None] | None = None
+        self._away = False
+        #: By lease: what was brought, or is being brought, into the escrow.
+        self._kept: dict[UUID, asyncio.Task[None]] = {}
+
+    def start(self) -> None:
+        """Make the connections now, where settles are to be expected."""
+        self._threads.start()
 
     async def settle(self, lease: Lease, settlement: Settlement, presented: Secret | None = None) -> Settled:
         """Store one settlement; returns after its commit. Waits as long as the database is away.
@@ -89,92 +71,97 @@ class SettleQueue:
 
         """
         sealed = seal_settlement(lease, settlement, self._keys, presented)
-        waiting = _Waiting(sealed=sealed, stored=asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
-        if self._flusher is None or self._flusher.done():
-            self._flusher = asyncio.create_task(self._flush())
+        first = self._commit(sealed)
+        # A commit that hangs says nothing of whether it will go through: the tokens must not wait for that.
+        patience = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._keep, sealed)
         if self._away:
-            await self._escrow.put([sealed])  # its turn in the queue may come late
-        return await waiting.stored
+            self._keep(sealed)
+        try:
+            committed = await first
+        except Exception as error:  # noqa: BLE001 -- whatever it was, the tokens must not be lost
+            committed = await self._bring_through(sealed, error)
+        finally:
+            patience.cancel()
+        if lease.lease_id in self._kept:
+            if lease.grant_id not in committed.changed:
+                # Not superseded, perhaps, but stored out of the escrow by somebody's tick.
+                committed = await self._bring_through(sealed, None)
+            await self._forget(sealed)
+        return _settled(lease, committed)
 
     def is_kept(self, lease: Lease) -> bool:
         """Tell whether the tokens of a settlement that was not stored wait in the escrow."""
         return self._escrow.is_kept(lease)
 
-    async def _flush(self) -> None:
-        await asyncio.sleep(LINGER_SECONDS)
-        while self._waiting:
-            batch, self._waiting = self._waiting[:BATCH_LIMIT], self._waiting[BATCH_LIMIT:]
+    async def close(self) -> None:
+        """End the committing threads and close their connections."""
+        await asyncio.to_thread(self._threads.close)
+        await asyncio.to_thread(self._engine.dispose)
+
+    def _commit(
+        self, sealed: SealedSettlement, *, again: bool = False, alone: bool = False
+    ) -> asyncio.Future[Committed]:
+        came: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        self._threads.put(Commit(sealed=sealed, came=came, again=again, alone=alone))
+        return came
+
+    def _deliver(self, batch: Sequence[Commit], came: Committed | Exception) -> None:
+        """Bring what came of a batch from its committing thread to the loop."""
+        loop = batch[0].came.get_loop()
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(self._receive, batch, came)
+
+    def _receive(self, batch: Sequence[Commit], came: Committed | Exception) -> None:
+        self._away = isinstance(came, AWAY)
+        if self._away:
+            self._on_retry(type(came).__name__, len(batch))
+        for commit in batch:
+            if commit.came.done():  # nobody waits for it any more
+                continue
+            if isinstance(came, Exception):
+                commit.came.set_exception(came)
+            else:
+                commit.came.set_result(came)
+
+    async def _bring_through(self, sealed: SealedSettlement, error: Exception | None) -> Committed:
+        """Store what did not go through, or may have.
+
+        Args:
+            sealed: the settlement.
+            error: why its commit failed; None where it may have been stored out of the escrow.
+
+        Raises:
+            SQLAlchemyError: when the database refuses it.
+
+        """
+        if isinstance(error, AWAY):
+            await asyncio.shield(self._keep(sealed))
+        alone = error is not None and not isinstance(error, AWAY)
+        while True:
             try:
-                await self._store(batch)
-            except BaseException as error:
-                # A task that waits for a commit must learn that there will be none.
-                for waiting in batch:
-                    if not waiting.stored.done():
-                        waiting.stored.set_exception(error)
-                if not isinstance(error, SQLAlchemyError):
+                # tenacity is built only here, after a first failure: in the ordinary case nothing is paid for it.
+                return await until_taken(lambda: self._commit(sealed, again=True, alone=alone))
+            except Exception:
+                if alone:
+                    await asyncio.shield(self._keep(sealed))
                     raise
+                # One settlement that the database refuses must not take its neighbours with it.
+                alone = True
 
-    async def _store(self, batch: list[_Waiting]) -> None:
-        try:
-            committed = await self._commit(batch)
-        except DBAPIError:
-            if len(batch) == 1:
-                await self._escrow.put([batch[0].sealed])
-                raise
-            # One settlement that the database refuses must not take its neighbours with it.
-            for waiting in batch:
-                await self._store_alone(waiting)
-            return
-        await self._escrow.remove(waiting.sealed for waiting in batch)
-        for waiting in batch:
-            if not waiting.stored.done():
-                waiting.stored.set_result(_settled(waiting.sealed.lease, committed))
+    def _keep(self, sealed: SealedSettlement) -> asyncio.Task[None]:
+        """Bring a settlement's tokens into the escrow, once."""
+        kept = self._kept.get(sealed.lease.lease_id)
+        if kept is None:
+            kept = self._kept[sealed.lease.lease_id] = asyncio.ensure_future(self._escrow.put([sealed]))
+        return kept
 
-    async def _store_alone(self, waiting: _Waiting) -> None:
-        try:
-            await self._store([waiting])
-        except DBAPIError as error:
-            if not waiting.stored.done():
-                waiting.stored.set_exception(error)
-
-    async def _commit(self, batch: list[_Waiting]) -> _Committed:
-        sealed = [waiting.sealed for waiting in batch]
-        # What lies in the escrow may have been stored from there meanwhile, by any worker's tick.
-        first = asyncio.create_task(
-            self._commit_once(sealed, again=any(self._escrow.is_kept(its.lease) for its in sealed))
-        )
-        await asyncio.wait([first], timeout=PATIENCE_SECONDS)
-        if first.done() and not isinstance(first.exception(), AWAY):
-            return first.result()
-        self._away = True
-        try:
-            # A commit that hangs says nothing of whether it will go through: the tokens must not wait for that.
-            await self._escrow.put([*sealed, *(waiting.sealed for waiting in self._waiting)])
-            try:
-                return await first
-            except AWAY as error:
-                self._on_retry(type(error).__name__, len(sealed))
-            # tenacity is built only here, after a first failure: in the ordinary case nothing is paid for it.
-            return await until_taken(
-                lambda: self._commit_once(sealed, again=True),
-                on_retry=lambda error: self._on_retry(type(error).__name__, len(sealed)),
-            )
-        finally:
-            self._away = False
-
-    async def _commit_once(self, sealed: list[SealedSettlement], *, again: bool = False) -> _Committed:
-        async with self._engine.begin() as connection:
-            braked = await apply_brake(connection, sealed)
-            changed = await settle(connection, braked)
-            if again:
-                # A commit whose acknowledgement was lost has gone through: its lease is gone, its tokens are there.
-                changed |= await already_stored(connection, sealed)
-        suspects = frozenset(found.lease.grant_id for found in braked if found.kind is MarkSuspect)
-        return _Committed(changed=changed, suspected=suspects & changed)
+    async def _forget(self, sealed: SealedSettlement) -> None:
+        await asyncio.shield(self._kept[sealed.lease.lease_id])
+        await self._escrow.remove([sealed])
+        del self._kept[sealed.lease.lease_id]
 
 
-def _settled(lease: Lease, committed: _Committed) -> Settled:
+def _settled(lease: Lease, committed: Committed) -> Settled:
     if lease.grant_id in committed.suspected:
         return Settled.SUSPECTED
     return Settled.STORED if lease.grant_id in committed.changed else Settled.SUPERSEDED

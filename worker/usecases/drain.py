@@ -23,7 +23,12 @@ from worker.usecases.rotate import Rotation
 from worker.usecases.unreadable import UNREADABLE, lacks_a_key, put_off
 
 #: Places that fall free this soon after each other are filled by one claim, seconds.
-CLAIM_PAUSE: Final = 0.005
+CLAIM_PAUSE: Final = 0.01
+#: So many requests are begun in one turn of the event loop: answers that arrive meanwhile must not wait for more.
+STARTS_PER_TURN: Final = 4
+#: A turn of the event loop that took more of the processor than this, seconds, has enough to do: what is in flight is
+#: read and stored before anything new is begun. An answer takes some four turns from the socket to its commit.
+BUSY_TURN: Final = 0.004
 #: With requests still in flight and nothing due, look again after this many seconds even without a new ticket.
 LOOK_AGAIN: Final = 1.0
 
@@ -70,6 +75,7 @@ class DrainSupplies:
     lease: timedelta
     tick: Callable[[], float]
     draw: Callable[[], float]
+    processor: Callable[[], float]  #: seconds of processor time that this thread has used
     on_error: Callable[[str, BaseException], None]
 
 
@@ -104,6 +110,9 @@ class Drain:
         deadline = self._supplies.tick() + seconds
         claimed_in_all = 0
         while not self._stopping and self._supplies.tick() < deadline:
+            if self._in_flight and await self._is_busy():
+                await asyncio.sleep(CLAIM_PAUSE)
+                continue
             claimed = await self._claim()
             claimed_in_all += len(claimed.grants)
             if claimed.more:
@@ -136,16 +145,24 @@ class Drain:
             )
         finally:
             window.give_back(places - len(claimed.grants))
-        self._start(claimed)  # before anything else can fail: their leases are running
+        await self._start(claimed)  # before anything else can fail: their leases are running
         if claimed.unreadable:
             await self._put_off(claimed)
         return claimed
 
-    def _start(self, claimed: Claimed) -> None:
-        for grant in claimed.grants:
+    async def _start(self, claimed: Claimed) -> None:
+        for number, grant in enumerate(claimed.grants, start=1):
             task = asyncio.create_task(self._rotate(grant))
             self._in_flight.add(task)
             task.add_done_callback(self._in_flight.discard)
+            if number % STARTS_PER_TURN == 0:
+                await asyncio.sleep(0)
+
+    async def _is_busy(self) -> bool:
+        """Tell whether the event loop has as much to do as it can do soon."""
+        began = self._supplies.processor()
+        await asyncio.sleep(0)
+        return self._supplies.processor() - began > BUSY_TURN
 
     async def _rotate(self, grant: ClaimedGrant) -> None:
         try:
