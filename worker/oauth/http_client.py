@@ -58,7 +58,7 @@ class _Connector(aiohttp.TCPConnector):
     """Tells each request that it has a connection, new or used before: from then on it may have left."""
 
     async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout  # noqa: ASYNC109 -- of aiohttp
     ) -> Connection:
         connection = await super().connect(req, traces, timeout)
         watched = departure.get()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -140,7 +141,7 @@ class SettleQueue:
         while True:
             try:
                 # tenacity is built only here, after a first failure: in the ordinary case nothing is paid for it.
-                return await until_taken(lambda: self._commit(sealed, again=True, alone=alone))
+                return await until_taken(partial(self._commit, sealed, again=True, alone=alone))
             except Exception:
                 if alone:
                     await asyncio.shield(self._keep(sealed))
