@@ -174,6 +174,7 @@ def create_container(
         keys,
         escrow,
         observers.settle_retried,
+        monotonic,
     )
     statuses = ClientStatuses(engine)
     claim_engine = create_claim_engine(settings.require_database(), connections=CLAIM_THREADS, name=f"{name}: claims")

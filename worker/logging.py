@@ -5,6 +5,7 @@ Standard library and Celery records go through the same processors, so that one 
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -56,7 +57,7 @@ def configure_logging(log_format: Literal["json", "console"] | None, level: str)
         redact,
     ]
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer(default=str)
+        structlog.processors.JSONRenderer(serializer=_write_json)
         if log_format == "json" or (log_format is None and not sys.stderr.isatty())
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=26)
     )
@@ -83,6 +84,14 @@ def configure_logging(log_format: Literal["json", "console"] | None, level: str)
     root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+#: Made once: making it costs more than writing a line.
+_JSON: Final = json.JSONEncoder(default=str)
+
+
+def _write_json(event: structlog.typing.EventDict, **_options: object) -> str:
+    return _JSON.encode(event)
 
 
 def redact(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

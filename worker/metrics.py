@@ -10,13 +10,14 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from worker.domain.grant import ClaimedGrant
-from worker.domain.outcome import Outcome, Rotated, label, reason
+from worker.domain.outcome import Outcome, Reason, Rotated, label, reason
 from worker.storage.rescue import Rescued
 
 #: Seconds. A token endpoint answers in tens of milliseconds; its time limit is 20 s unless configured.
@@ -40,6 +41,8 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
         self._clock = clock
+        # Their number is bounded: the configuration's clients, and two closed lists.
+        self._series = cache(self._refresh_series)
         self.refresh = Counter(
             "evergrant_refresh_total",
             "Refresh attempts whose outcome was stored.",
@@ -147,9 +150,17 @@ class Metrics:
 
     def refreshed(self, grant: ClaimedGrant, outcome: Outcome, *, seconds: float, late: timedelta) -> None:
         """Count one refresh whose outcome is stored."""
-        self.refresh.labels(grant.client, label(outcome), reason(outcome).value).inc()
-        self.refresh_duration.labels(grant.client).observe(seconds)
-        self.rotation_lag.labels(grant.client).observe(late.total_seconds())
+        count, duration, lag = self._series(grant.client, label(outcome), reason(outcome))
+        count.inc()
+        duration.observe(seconds)
+        lag.observe(late.total_seconds())
+
+    def _refresh_series(self, client: str, outcome: str, why: Reason) -> tuple[Counter, Histogram, Histogram]:
+        return (
+            self.refresh.labels(client, outcome, why.value),
+            self.refresh_duration.labels(client),
+            self.rotation_lag.labels(client),
+        )
 
     def settled(self, _grant: ClaimedGrant, *, seconds: float) -> None:
         """Observe the window between an answer and its commit."""

@@ -45,7 +45,7 @@ def lost_scopes(held: Iterable[str] | None, tokens: Tokens) -> tuple[str, ...]:
 
     An answer without scopes changes none (RFC 6749 section 5.1); a grant whose scopes are unknown loses none.
     """
-    if tokens.scopes is None:
+    if tokens.scopes is None or held == tokens.scopes:
         return ()
     return tuple(scope for scope in dict.fromkeys(held or ()) if scope not in tokens.scopes)
 

@@ -19,7 +19,8 @@ from typing import Final
 from worker.domain import schedule
 from worker.domain.brake import suspect_wait
 from worker.domain.doubt import GiveUp, PresentAgain, plan_doubt
-from worker.domain.drift import NO_DRIFT, Drift, drift
+from worker.domain.drift import NO_DRIFT, Drift
+from worker.domain.drift import drift as drift_of
 from worker.domain.facts import Keep, TokenFacts
 from worker.domain.grant import ClaimedGrant
 from worker.domain.outcome import (
@@ -131,10 +132,15 @@ def decide(
     """
     match outcome:
         case Rotated(tokens=tokens):
-            stored = store_tokens(
-                tokens, facts=facts, keep=keep, issued_at=issued_at, consented_at=grant.consented_at, draw=draw
+            return store_tokens(
+                tokens,
+                facts=facts,
+                keep=keep,
+                issued_at=issued_at,
+                consented_at=grant.consented_at,
+                draw=draw,
+                drift=drift_of(grant, tokens, facts),
             )
-            return replace(stored, drift=drift(grant, tokens, facts))
         case Dead(cause=cause):
             return _strike(cause, grant=grant, facts=facts, now=now, draw=draw)
         case Throttled(cause=cause):
@@ -148,9 +154,27 @@ def decide(
 
 
 def store_tokens(
-    tokens: Tokens, *, facts: TokenFacts, keep: Keep, issued_at: datetime, consented_at: datetime | None, draw: float
+    tokens: Tokens,
+    *,
+    facts: TokenFacts,
+    keep: Keep,
+    issued_at: datetime,
+    consented_at: datetime | None,
+    draw: float,
+    drift: Drift = NO_DRIFT,
 ) -> StoreTokens:
-    """Work out the instants that go with freshly issued tokens, from a refresh or a consent alike."""
+    """Work out the instants that go with freshly issued tokens, from a refresh or a consent alike.
+
+    Args:
+        tokens: what came.
+        facts: how the provider's refresh tokens behave.
+        keep: what the client wants kept alive.
+        issued_at: when the request left, on the database's clock.
+        consented_at: when the owner consented, where that is known.
+        draw: chance in [0, 1).
+        drift: how the answer differs from what the grant had.
+
+    """
     access = schedule.access_lifetime(tokens.access_lifetime, facts)
     refresh_expires_at = issued_at + _bounded(tokens.refresh_lifetime) if tokens.refresh_lifetime else None
     if facts.refresh_lifetime is not None and consented_at is not None:
@@ -164,6 +188,7 @@ def store_tokens(
         rotate_at=schedule.rotate_at(
             issued_at=issued_at, keep=keep, facts=facts, access=access, refresh=tokens.refresh_lifetime, draw=draw
         ),
+        drift=drift,
     )
 
 

@@ -98,13 +98,14 @@ def _end(timeout: asyncio.Timeout, loop: asyncio.AbstractEventLoop, deadline: fl
 
 async def _exchange(http: httpx.AsyncClient, request: TokenRequest, limit: float, arriving: _Arriving) -> HttpAnswer:
     timeout = httpx.Timeout(limit + _LATE_READ, connect=limit * _CONNECT_SHARE)
+    headers = http.headers.copy()
+    headers.update(request.headers)
     response = await http.send(
         httpx.Request(
             request.method,
             _parsed(request.url) if request.url == request.endpoint else request.url,
-            # With an encoding given, httpx does not try several at every look at a header.
-            headers=httpx.Headers({**http.headers, **request.headers}, encoding="ascii"),
-            content=request.content or None,
+            headers=headers,
+            stream=httpx.ByteStream(request.content),  # given as content, httpx would look at each header for its own
             extensions={ROUTE: request.route, "timeout": timeout.as_dict()},
         ),
         stream=True,

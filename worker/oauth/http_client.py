@@ -21,6 +21,7 @@ from aiohttp import AddrInfoType
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from httpx_aiohttp import AiohttpTransport
+from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exceptions
 
 from worker.domain.loopback import is_loopback
 from worker.oauth.addresses import is_public
@@ -58,7 +59,10 @@ class _Connector(aiohttp.TCPConnector):
     """Tells each request that it has a connection, new or used before: from then on it may have left."""
 
     async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout  # noqa: ASYNC109 -- of aiohttp
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 -- of aiohttp
     ) -> Connection:
         connection = await super().connect(req, traces, timeout)
         watched = departure.get()
@@ -68,25 +72,12 @@ class _Connector(aiohttp.TCPConnector):
 
 
 class _Response(aiohttp.ClientResponse):
-    """A response without its reason phrase, which a client should ignore (RFC 9112 section 4).
-
-    The transport would encode it as UTF-8, and raise on one that is not: an answer with tokens in it would be lost.
-    """
-
-    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        started = await super().start(connection)
-        self.reason = ""
-        _started.set(self)
-        return started
+    """A response that gives out what has arrived of it."""
 
     def unread(self) -> bytes:
         """Return what has arrived and was not read. Once a connection has failed, aiohttp gives it out no more."""
         self.content.set_exception(None)  # type: ignore[arg-type] # it only stands in the way of the buffer
         return self.content.read_nowait()
-
-
-#: The response that this task's latest request began, for httpx's response does not name it.
-_started: ContextVar[_Response] = ContextVar("started")
 
 
 class PrivateAddressError(OSError):
@@ -111,27 +102,60 @@ def _socket_factory(addresses: Addresses) -> Callable[[AddrInfoType], socket.soc
     return make
 
 
+class _Transport(AiohttpTransport):
+    """One pool of connections.
+
+    The request goes out as the transport that it is made of would send it, with half of the work: headers are not read
+    one by one, and the reason phrase, which a client should ignore (RFC 9112 section 4) and which need not be UTF-8, is
+    not looked at: an answer with tokens in it would be lost.
+    """
+
+    def __init__(self, session: Callable[[], aiohttp.ClientSession], tls: ssl.SSLContext) -> None:
+        super().__init__(verify=tls, client=session)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self._session is None:
+            self.client = self._session = self.get_client()  # on the loop that will run it
+        limits = request.extensions["timeout"]
+        with map_aiohttp_exceptions():
+            response = await self._session.request(
+                request.method,
+                str(request.url),
+                headers=[(name.decode("ascii"), value.decode("ascii")) for name, value in request.headers.raw],
+                data=await request.aread() or None,
+                allow_redirects=False,
+                auto_decompress=False,
+                timeout=aiohttp.ClientTimeout(sock_connect=limits["connect"], sock_read=limits["read"]),
+            )
+        return httpx.Response(
+            response.status,
+            headers=response.raw_headers,
+            stream=AiohttpResponseStream(response),
+            request=request,
+            extensions={UNREAD: response.unread} if isinstance(response, _Response) else {},
+        )
+
+
 class _Routed(httpx.AsyncBaseTransport):
     """One pool of connections for each route, made when it is first taken."""
 
     def __init__(self, tls: ssl.SSLContext) -> None:
         self._tls = tls
-        self._pools: dict[Route, AiohttpTransport] = {}
+        self._pools: dict[Route, _Transport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         taken = request.extensions.get(ROUTE, Route())
         pool = self._pools.get(taken)
         if pool is None:
             pool = self._pools[taken] = self._pool(taken)
-        response = await pool.handle_async_request(request)
-        response.extensions[UNREAD] = _started.get().unread
-        return response
+        return await pool.handle_async_request(request)
 
     async def aclose(self) -> None:
         for pool in self._pools.values():
             await pool.aclose()
 
-    def _pool(self, taken: Route) -> AiohttpTransport:
+    def _pool(self, taken: Route) -> _Transport:
         tls = self._tls if taken.key is None else with_certificate(self._tls, taken.key)
 
         def session() -> aiohttp.ClientSession:
@@ -154,7 +178,7 @@ class _Routed(httpx.AsyncBaseTransport):
             made._retry_connection = False  # noqa: SLF001 -- there is no public switch; a test holds it
             return made
 
-        return AiohttpTransport(verify=tls, client=session)
+        return _Transport(session, tls)
 
 
 def with_certificate(trust: ssl.SSLContext, key: ClientKey) -> ssl.SSLContext:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import quote, urlencode
+from typing import Final
+from urllib.parse import quote, quote_plus, urlencode
 
 from worker.oauth.provider_steps import RequestEncoding
 from worker.oauth.provider_values import Parameter
+
+#: RFC 3986 section 2.3.
+_UNRESERVED: Final = re.compile(r"[A-Za-z0-9._~-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +31,18 @@ def encode(encoding: RequestEncoding, parameters: Mapping[str, Parameter]) -> En
     # A token that arrived with half of a surrogate pair is presented as it came, and must not raise here.
     match encoding:
         case RequestEncoding.FORM:
-            content = urlencode(texts, errors="surrogatepass").encode("ascii")
+            content = "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in texts.items()).encode("ascii")
             return Encoded(content_type="application/x-www-form-urlencoded", content=content)
         case RequestEncoding.JSON:
             return Encoded(content_type="application/json", content=json.dumps(parameters).encode("ascii"))
         case RequestEncoding.QUERY:
             # A query is no form: RFC 3986 knows no plus for a space.
             return Encoded(query=urlencode(texts, errors="surrogatepass", quote_via=quote))
+
+
+def _quoted(text: str) -> str:
+    # Most of what is sent needs no quoting, and finding that out is cheaper than quoting it.
+    return text if _UNRESERVED.fullmatch(text) else quote_plus(text, errors="surrogatepass")
 
 
 def written(value: Parameter) -> str:

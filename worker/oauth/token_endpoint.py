@@ -20,7 +20,7 @@ from worker.oauth.client import Client
 from worker.oauth.client_authentication import Stamp
 from worker.oauth.exchange import UnansweredError, exchange
 from worker.oauth.http_client import Departure, PrivateAddressError, departure
-from worker.oauth.provider_steps import TokenStep
+from worker.oauth.provider_steps import ClientAuth, TokenStep
 from worker.oauth.reading import reading_of
 from worker.oauth.request_values import NothingToRefreshError, UnfilledError
 from worker.oauth.token_answer import read_date
@@ -91,7 +91,9 @@ class TokenEndpoint:
         return await self._ask_with_each_secret(
             client,
             client.provider.refresh,
-            lambda secret, stamp: refresh_request(client, refresh_token, secret, replace(given, stamp=stamp)),
+            lambda secret, stamp: refresh_request(
+                client, refresh_token, secret, given if stamp is NO_STAMP else replace(given, stamp=stamp)
+            ),
         )
 
     async def exchange_code(
@@ -154,6 +156,10 @@ class TokenEndpoint:
                     break
         return answer
 
+    def _stamp_for(self, client: Client, step: TokenStep) -> Stamp:
+        is_signed = (step.client_auth or client.provider.client_auth) is ClientAuth.PRIVATE_KEY_JWT
+        return self._stamp() if is_signed and self._stamp is not None else NO_STAMP
+
     async def _ask(
         self,
         client: Client,
@@ -163,7 +169,7 @@ class TokenEndpoint:
     ) -> TokenAnswer:
         sent_tick = self._tick()
         try:
-            request = build(secret, self._stamp() if self._stamp is not None else NO_STAMP)
+            request = build(secret, self._stamp_for(client, step))
         except Exception as error:  # noqa: BLE001 -- whatever keeps a request from being built, nothing has left
             return TokenAnswer(outcome=_unbuilt(error), sent_tick=sent_tick, answered_tick=sent_tick)
         meaning = partial(
@@ -177,18 +183,20 @@ class TokenEndpoint:
         try:
             answer = await exchange(self._http, request, client.provider.request_timeout.total_seconds())
         except UnansweredError as error:
+            answered_tick = self._tick()
             # Tokens that stand in what was read are there, however the connection ended. Nothing else is believed.
             part = meaning(error.read) if error.read is not None else None
             outcome = part if isinstance(part, Rotated) else _unanswered(error.__cause__, watched)
             headers = error.read.headers if error.read is not None else {}
         else:
+            answered_tick = self._tick()
             outcome, headers = meaning(answer), answer.headers
         finally:
             departure.reset(token)
         return TokenAnswer(
             outcome=outcome,
             sent_tick=sent_tick,
-            answered_tick=self._tick(),
+            answered_tick=answered_tick,
             provider_date=read_date(headers),
         )
 

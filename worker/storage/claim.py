@@ -215,13 +215,14 @@ def _claimed_grant(
     row: Row[Any], keys: KeyRing, asked_tick: float, claimed_tick: float, *, is_canary: bool
 ) -> ClaimedGrant:
     claimed_at: datetime = row.claimed_at
+    bound = str(row.id)
     return ClaimedGrant(
         lease=Lease(grant_id=row.id, lease_id=row.lease_id, generation=row.generation),
         client=row.client,
         subject=row.subject,
         state=GrantState(row.state),
-        refresh_token=keys.open(row.refresh_token, REFRESH_TOKEN, row.id),
-        access_token=keys.open(row.access_token, ACCESS_TOKEN, row.id) if row.access_token is not None else None,
+        refresh_token=keys.open(row.refresh_token, REFRESH_TOKEN, bound),
+        access_token=keys.open(row.access_token, ACCESS_TOKEN, bound) if row.access_token is not None else None,
         # The lease has been running since some moment after the claim was asked for. Counted from when its answer was
         # read, a process that was stopped in between would believe it longer than it is.
         leased_until=row.leased_until - timedelta(seconds=claimed_tick - asked_tick),

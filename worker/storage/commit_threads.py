@@ -39,6 +39,7 @@ class Committed:
     """What one transaction changed, and which deaths it stored as suspicions."""
 
     changed: frozenset[UUID]
+    tick: float  #: the monotonic clock right after it, in seconds
     suspected: frozenset[UUID] = frozenset()
 
 
@@ -62,11 +63,13 @@ class CommitThreads:
     Args:
         engine: connections for `COMMIT_THREADS` at once, on which each statement commits by itself.
         deliver: told what came of each batch, in the committing thread.
+        tick: the monotonic clock, in seconds.
 
     """
 
-    def __init__(self, engine: Engine, deliver: Deliver) -> None:
+    def __init__(self, engine: Engine, deliver: Deliver, tick: Callable[[], float]) -> None:
         self._engine = engine
+        self._tick = tick
         self._transactions = engine.execution_options(isolation_level="READ COMMITTED")
         self._deliver = deliver
         self._commits: SimpleQueue[Commit | None] = SimpleQueue()
@@ -128,7 +131,8 @@ class CommitThreads:
         if not again and all(its.kind is StoreTokens for its in sealed):
             # The ordinary case is one statement, and commits by itself: one way to the database and back.
             with self._engine.connect() as connection:
-                return Committed(changed=settle(connection, sealed))
+                changed = settle(connection, sealed)
+                return Committed(changed=changed, tick=self._tick())
         with self._transactions.begin() as connection:
             braked = apply_brake(connection, sealed)
             changed = settle(connection, braked)
@@ -136,4 +140,4 @@ class CommitThreads:
                 # A commit whose acknowledgement was lost has gone through: its lease is gone, its tokens are there.
                 changed |= already_stored(connection, sealed)
         suspects = frozenset(found.lease.grant_id for found in braked if found.kind is MarkSuspect)
-        return Committed(changed=changed, suspected=suspects & changed)
+        return Committed(changed=changed, tick=self._tick(), suspected=suspects & changed)

@@ -62,7 +62,9 @@ class KeyRing:
 
     def __init__(self, keys: dict[str, Secret], random_bytes: Callable[[int], bytes]) -> None:
         self._ciphers = {key_id: AESGCM(base64.b64decode(key.reveal())) for key_id, key in keys.items()}
-        self._keys = keys
+        self._fingerprint_keys = {
+            key_id: hmac.digest(base64.b64decode(key.reveal()), _FINGERPRINT, "sha256") for key_id, key in keys.items()
+        }
         self._sealing_id = next(iter(keys))
         self._random_bytes = random_bytes
 
@@ -89,7 +91,7 @@ class KeyRing:
 
         It names the key it was made with, for fingerprints of different keys do not compare.
         """
-        key = hmac.digest(base64.b64decode(self._keys[self._sealing_id].reveal()), _FINGERPRINT, "sha256")
+        key = self._fingerprint_keys[self._sealing_id]
         digest = hmac.digest(key, value.reveal().encode("utf-8", "surrogatepass"), "sha256")
         return f"{self._sealing_id}:{digest[:_FINGERPRINT_BYTES].hex()}"
 

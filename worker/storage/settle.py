@@ -7,7 +7,7 @@ somebody else meanwhile: it is superseded, and nothing of it is overwritten.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -28,6 +28,7 @@ from worker.domain.settlement import (
     Settlement,
     StoreTokens,
 )
+from worker.storage.arrays import array_literal
 from worker.storage.sealing import ACCESS_TOKEN, REFRESH_TOKEN, KeyRing
 
 
@@ -92,8 +93,7 @@ def settle(connection: Connection, batch: Sequence[SealedSettlement]) -> frozens
         by_kind.setdefault(sealed.kind, []).append(sealed.columns)
     changed: set[UUID] = set()
     for kind, rows in by_kind.items():
-        parameters = {name: [row[name] for row in rows] for name in rows[0]}
-        changed.update(connection.execute(_TRANSITIONS[kind], parameters).scalars())
+        changed.update(_TRANSITIONS[kind].execute(connection, rows))
     return frozenset(changed)
 
 
@@ -114,6 +114,19 @@ _ALREADY_STORED: Final = text("""
 _OUR_LEASE: Final = "g.lease_id = s.lease_id"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Transition:
+    """One guarded UPDATE for a batch of any size."""
+
+    statement: TextClause
+    columns: Mapping[str, str]  #: the SQL type of each of the batch's columns
+
+    def execute(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Iterable[UUID]:
+        """Run it and return the grants that it changed."""
+        batch = {name: array_literal(sql_type, [row[name] for row in rows]) for name, sql_type in self.columns.items()}
+        return connection.execute(self.statement, batch).scalars()
+
+
 def _transition(
     arrays: dict[str, str],
     update: str,
@@ -121,7 +134,7 @@ def _transition(
     *,
     ours: str = _OUR_LEASE,
     also: str = "true",
-) -> TextClause:
+) -> _Transition:
     """Build `UPDATE grants … FROM unnest(arrays) … WHERE the lease is still ours`, for a batch of any size.
 
     Args:
@@ -134,7 +147,7 @@ def _transition(
     """
     types = {"id": "uuid", "lease_id": "uuid", "generation": "bigint", **arrays}
     unnested = ", ".join(f"CAST(:{name} AS {sql_type}[])" for name, sql_type in types.items())
-    return text(f"""
+    statement = text(f"""
         WITH s AS (SELECT * FROM unnest({unnested}) AS s ({", ".join(types)})),
         changed AS (
             UPDATE grants AS g
@@ -144,6 +157,7 @@ def _transition(
             RETURNING g.id, g.client, g.subject, g.generation, g.state, g.state_reason)
         {after}
     """)  # noqa: S608 -- every inserted part is a constant of this module
+    return _Transition(statement=statement, columns=types)
 
 
 _LAST_ERROR: Final = (
@@ -305,11 +319,11 @@ _HAND_BACK: Final = _transition(_CAUSE, f"lease_id = NULL, {_LAST_ERROR}")
 
 
 def _token_columns(row: UUID, settlement: StoreTokens, keys: KeyRing) -> dict[str, Any]:
-    tokens = settlement.tokens
+    tokens, bound = settlement.tokens, str(row)
     refresh_token, drift = tokens.refresh_token, settlement.drift
     return {
-        "access_token": keys.seal(tokens.access_token, ACCESS_TOKEN, row),
-        "refresh_token": keys.seal(refresh_token, REFRESH_TOKEN, row) if refresh_token is not None else None,
+        "access_token": keys.seal(tokens.access_token, ACCESS_TOKEN, bound),
+        "refresh_token": keys.seal(refresh_token, REFRESH_TOKEN, bound) if refresh_token is not None else None,
         "issued_at": settlement.issued_at,
         "access_expires_at": settlement.access_expires_at,
         "refresh_expires_at": settlement.refresh_expires_at,
@@ -326,7 +340,7 @@ def _cause_columns(cause: Cause) -> dict[str, Any]:
     return {"reason": cause.reason.value, "code": cause.code, "status": cause.status}
 
 
-_TRANSITIONS: Final[Mapping[type[Settlement], TextClause]] = {
+_TRANSITIONS: Final[Mapping[type[Settlement], _Transition]] = {
     StoreTokens: _STORE_TOKENS,
     AddStrike: _ADD_STRIKE,
     RequireReconsent: _REQUIRE_RECONSENT,

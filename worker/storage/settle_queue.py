@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
 from typing import Final
@@ -37,6 +38,14 @@ class Settled(Enum):
     SUPERSEDED = auto()  #: the row was changed by somebody else meanwhile, and was left alone
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What became of a settlement, and when: the monotonic clock right after its commit, in seconds."""
+
+    settled: Settled
+    tick: float
+
+
 class SettleQueue:
     """Stores settlements in small shared transactions.
 
@@ -45,12 +54,20 @@ class SettleQueue:
         keys: seals the tokens.
         escrow: keeps sealed tokens while the database is away.
         on_retry: told each time the database did not take a batch, with the error's class and the size.
+        tick: the monotonic clock, in seconds.
 
     """
 
-    def __init__(self, engine: Engine, keys: KeyRing, escrow: Escrow, on_retry: Callable[[str, int], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        keys: KeyRing,
+        escrow: Escrow,
+        on_retry: Callable[[str, int], None],
+        tick: Callable[[], float],
+    ) -> None:
         self._engine = engine
-        self._threads = CommitThreads(engine, self._deliver)
+        self._threads = CommitThreads(engine, self._deliver, tick)
         self._keys = keys
         self._escrow = escrow
         self._on_retry = on_retry
@@ -63,7 +80,13 @@ class SettleQueue:
         self._threads.start()
 
     async def settle(self, lease: Lease, settlement: Settlement, presented: Secret | None = None) -> Settled:
-        """Store one settlement; returns after its commit. Waits as long as the database is away.
+        """Store one settlement; returns after its commit. Waits as long as the database is away."""
+        return (await self.commit(lease, settlement, presented)).settled
+
+    async def commit(self, lease: Lease, settlement: Settlement, presented: Secret | None = None) -> Stored:
+        """Store one settlement, and tell when that was; returns after its commit.
+
+        It waits as long as the database is away.
 
         Args:
             lease: under which it was made.
@@ -88,7 +111,7 @@ class SettleQueue:
                 # Not superseded, perhaps, but stored out of the escrow by somebody's tick.
                 committed = await self._bring_through(sealed, None)
             await self._forget(sealed)
-        return _settled(lease, committed)
+        return Stored(settled=_settled(lease, committed), tick=committed.tick)
 
     def is_kept(self, lease: Lease) -> bool:
         """Tell whether the tokens of a settlement that was not stored wait in the escrow."""

@@ -25,7 +25,7 @@ from worker.oauth.provider import Revocation
 from worker.oauth.token_endpoint import TokenAnswer, TokenEndpoint
 from worker.oauth.token_tools import Introspected, TokenTools
 from worker.storage.client_status import ClientStatuses
-from worker.storage.settle_queue import Settled, SettleQueue
+from worker.storage.settle_queue import Settled, SettleQueue, Stored
 from worker.usecases.observer import RotationObserver
 
 #: Tries of a request that provably did not leave; the lease and the next tick take it from there.
@@ -74,11 +74,12 @@ class Rotation:
             draw=self.draw(),
         )
         try:
-            settled = await self.settles.settle(grant.lease, settlement, grant.refresh_token)
+            stored = await self.settles.commit(grant.lease, settlement, grant.refresh_token)
         except BaseException as error:
             self.observer.settle_failed(grant, answer.outcome, error, kept=self.settles.is_kept(grant.lease))
             raise
-        self._tell(grant, client, answer, settlement, settled)
+        settled = stored.settled
+        self._tell(grant, client, answer, settlement, stored)
         await self._affect_client(grant, answer.outcome)
         if settled is Settled.SUPERSEDED:
             await self._give_back(grant, client, answer.outcome)
@@ -171,8 +172,9 @@ class Rotation:
                 pass
 
     def _tell(
-        self, grant: ClaimedGrant, client: Client, answer: TokenAnswer, settlement: Settlement, settled: Settled
+        self, grant: ClaimedGrant, client: Client, answer: TokenAnswer, settlement: Settlement, stored: Stored
     ) -> None:
+        settled = stored.settled
         sent_at = database_instant(grant, answer.sent_tick)
         late = max(sent_at - grant.rotate_at, timedelta(0)) if grant.rotate_at is not None else timedelta(0)
         seconds = answer.answered_tick - answer.sent_tick
@@ -180,7 +182,7 @@ class Rotation:
             self.observer.superseded(grant, answer.outcome)
             return
         self.observer.refreshed(grant, answer.outcome, seconds=seconds, late=late)
-        self.observer.settled(grant, seconds=self.tick() - answer.answered_tick)
+        self.observer.settled(grant, seconds=stored.tick - answer.answered_tick)
         if answer.provider_date is not None:
             skew = answer.provider_date - database_instant(grant, answer.answered_tick)
             self.observer.clock_skew(client.provider.name, skew.total_seconds())
