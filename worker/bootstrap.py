@@ -28,15 +28,18 @@ from worker.oauth.userinfo import Userinfo
 from worker.observers import Observers
 from worker.packaged import migrations_path
 from worker.settings import Settings, load_settings
+from worker.storage import consent_escrow, escrow_entry
 from worker.storage.api_tokens import ApiTokens
 from worker.storage.authorization_requests import AuthorizationRequests
 from worker.storage.claim import CLAIM_THREADS, Claims
 from worker.storage.client_status import ClientStatuses
 from worker.storage.commit_threads import COMMIT_THREADS
+from worker.storage.consent_escrow import ConsentEscrow
 from worker.storage.consents import Consents
 from worker.storage.database import create_claim_engine, create_engine, create_settle_engine
 from worker.storage.escrow import Escrow
 from worker.storage.escrow_homes import escrow_homes
+from worker.storage.escrow_shelf import EscrowShelf
 from worker.storage.grants import Grants
 from worker.storage.idempotency import IdempotentRequests
 from worker.storage.operator_acts import OperatorActs
@@ -105,6 +108,7 @@ class Container:
     dispatch: Dispatch
     access_tokens: AccessTokens
     consent: ConsentFlow
+    consent_store: ConsentStore
     giving_back: GivingBack
     adoption: Adoption
     operations: GrantOperations
@@ -122,6 +126,7 @@ class Container:
         self.access_tokens.claims.close()
         self.claim_engine.dispose()
         await self.rotation.settles.close()
+        await self.consent_store.escrow.close()
         await self.engine.dispose()
 
 
@@ -138,6 +143,11 @@ def read_settings() -> Settings:
 def create_schema(settings: Settings) -> Schema:
     """Return the database's schema, to be checked or upgraded."""
     return Schema(settings.require_database(), migrations_path())
+
+
+def _shelf(settings: Settings, observers: Observers, *, suffix: str, key: str) -> EscrowShelf:
+    homes = escrow_homes(settings.home_dir / "escrow", settings.broker_url, suffix=suffix, key=key)
+    return EscrowShelf(homes, observers.escrow_failed, observers.escrow_refused)
 
 
 def create_container(
@@ -166,8 +176,7 @@ def create_container(
     http = create_http_client(user_agent=software())
     observers = Observers(Metrics(registry, time.time))
     token_endpoint = TokenEndpoint(http, monotonic, assertion_stamp)
-    homes = escrow_homes(settings.home_dir / "escrow", settings.broker_url)
-    escrow = Escrow(homes, observers.escrow_failed, observers.escrow_refused)
+    escrow = Escrow(_shelf(settings, observers, suffix=escrow_entry.SUFFIX, key=escrow_entry.KEY))
     presence = Presence(engine, _chance.random, observers.presence_lost)
     settles = SettleQueue(
         create_settle_engine(settings.require_database(), connections=COMMIT_THREADS, name=f"{name}: settles"),
@@ -203,6 +212,14 @@ def create_container(
         processor=time.thread_time,
         on_error=observers.failed,
     )
+    giving_back = GivingBack(registry=clients, accounts=SharedAccounts(engine), token_tools=rotation.token_tools)
+    consent_store = ConsentStore(
+        consents=consents,
+        escrow=ConsentEscrow(_shelf(settings, observers, suffix=consent_escrow.SUFFIX, key=consent_escrow.KEY), keys),
+        registry=clients,
+        giving_back=giving_back,
+        observer=observers,
+    )
     return Container(
         settings=settings,
         configuration=configuration,
@@ -217,6 +234,7 @@ def create_container(
         dispatch=Dispatch(
             engine=engine,
             escrow=escrow,
+            consents=consent_store,
             statuses=statuses,
             clients=clients.clients,
             observer=observers,
@@ -238,7 +256,7 @@ def create_container(
                 token_endpoint=token_endpoint,
                 accounts=Accounts(Userinfo(http)),
                 grants=grants,
-                store=ConsentStore(consents=consents),
+                store=consent_store,
                 new_id=uuid4,
                 draw=_chance.random,
                 tick=monotonic,
@@ -248,7 +266,8 @@ def create_container(
             new_id=uuid4,
             tick=monotonic,
         ),
-        giving_back=GivingBack(registry=clients, accounts=SharedAccounts(engine), token_tools=rotation.token_tools),
+        consent_store=consent_store,
+        giving_back=giving_back,
         adoption=Adoption(registry=clients, consents=consents, grants=grants, new_id=uuid4, draw=_chance.random),
         operations=GrantOperations(
             grants=grants,

@@ -117,7 +117,7 @@ class Metrics:
         )
         self.escrow_depth = Gauge(
             "evergrant_escrow_depth",
-            "Rotated tokens that wait outside the database for it to come back.",
+            "Tokens of rotations and consents that wait outside the database for it to come back.",
             registry=registry,
             multiprocess_mode="mostrecent",
         )

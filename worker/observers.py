@@ -119,6 +119,10 @@ class Observers:
         else:
             log.info("consent_ended", **fields)
 
+    def kept_consent_stored(self, client: str, *, refused: bool) -> None:
+        """Log that a consent is out of the escrow."""
+        log.warning("kept_consent_stored", client=client, outcome="account_refused" if refused else "connected")
+
     def id_token_refused(self, client: str, claim: str, found_issuer: str | None) -> None:
         """Log an ID token that was not made for its consent; a wrong issuer may be a wrong `issuer` of ours."""
         log.error(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-import httpx
 import pytest
 
 from tests.conftest import ContainerMaker, WebMaker
-from tests.support.consenting import Browser, browser, expect_callback
+from tests.support.consenting import PATIENCE, browser, exchange_held_back, expect_callback
 from tests.support.database import execute, rows
-from tests.support.sandbox_clients import SandboxClient, adopt, make_due, register
+from tests.support.sandbox_clients import adopt, make_due, register
 from tests.support.scraping import sample
 from tests.support.settling import drain
 from tests.support.tcp_proxy import TcpProxy
@@ -21,8 +20,6 @@ from worker.sandbox.server import RunningSandbox
 from worker.usecases.access_token import FreshToken
 
 pytestmark = pytest.mark.anyio
-
-PATIENCE = 20.0
 
 
 async def test_a_new_consent_revives_the_same_grant(
@@ -141,12 +138,3 @@ async def test_a_consent_whose_commit_was_not_acknowledged_is_stored_once(
             [row] = await rows(container, "SELECT state, generation FROM grants")
             assert tuple(row) == ("active", 0)
             assert [event.type for event in await rows(container, "SELECT type FROM events")] == ["grant.created"]
-
-
-async def exchange_held_back(owner: Browser, client: SandboxClient, provider: TcpProxy) -> asyncio.Task[httpx.Response]:
-    """Consent up to where the provider has exchanged the code and its answer is on the way."""
-    returned = owner.allow(owner.connect(client.name, "customer-42"))
-    provider.hold()
-    answered = asyncio.create_task(asyncio.to_thread(owner.call_back, returned))
-    await until(lambda: provider.held, PATIENCE, "the code is exchanged")
-    return answered

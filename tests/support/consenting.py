@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import httpx
 
 from tests.support.running_web import RunningWeb
 from tests.support.sandbox_clients import SandboxClient
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.waiting import until
 from worker.sandbox import owner
 from worker.sandbox.server import RunningSandbox
+
+#: Seconds for a step that takes a fraction of one.
+PATIENCE: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,3 +73,12 @@ def query_of(url: str) -> dict[str, str]:
 def _parameters(redirect: str) -> dict[str, str]:
     assert urlsplit(redirect).path == "/oauth/callback"
     return dict(parse_qsl(urlsplit(redirect).query, strict_parsing=True))
+
+
+async def exchange_held_back(owner: Browser, client: SandboxClient, provider: TcpProxy) -> asyncio.Task[httpx.Response]:
+    """Consent up to where the provider has exchanged the code and its answer is on the way through a proxy."""
+    returned = owner.allow(owner.connect(client.name, "customer-42"))
+    provider.hold()
+    answered = asyncio.create_task(asyncio.to_thread(owner.call_back, returned))
+    await until(lambda: provider.held, PATIENCE, "the code is exchanged")
+    return answered

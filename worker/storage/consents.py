@@ -72,6 +72,7 @@ class StoredConsent:
     state: GrantState
     replaced: FormerTokens | None = None
     shared_with: int = 0  #: so many other grants of the client are kept alive for the same account
+    is_repeated: bool = False  #: it was stored before, by the same arguments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +258,8 @@ async def _stored_before(connection: AsyncConnection, found: Row[Any], consented
     if found.consented_at > consented_at:
         return StoredConsent(grant_id=found.id, arrival=Arrival.OUTDATED, state=state)
     told = (await connection.execute(_ARRIVED_AS, {"id": found.id})).scalar_one_or_none()
-    return StoredConsent(grant_id=found.id, arrival=_ARRIVALS.get(told or "", Arrival.RENEWED), state=state)
+    arrival = _ARRIVALS.get(told or "", Arrival.RENEWED)
+    return StoredConsent(grant_id=found.id, arrival=arrival, state=state, is_repeated=True)
 
 
 def _account(found: Row[Any]) -> Account | None:

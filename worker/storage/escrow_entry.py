@@ -14,6 +14,8 @@ from worker.storage.settle import SealedSettlement
 
 #: What the name of every entry ends with.
 SUFFIX: Final = ".settlement"
+#: Under which the broker's server has them.
+KEY: Final = "evergrant:escrow"
 _INSTANTS: Final = ("issued_at", "access_expires_at", "refresh_expires_at", "rotate_at")
 _SEALED: Final = ("access_token", "refresh_token")
 _IDS: Final = ("id", "lease_id")

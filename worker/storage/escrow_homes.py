@@ -12,9 +12,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from worker.domain.secret import Secret
-from worker.storage.escrow_entry import SUFFIX
 
-_KEY: Final = "evergrant:escrow"
 #: Seconds for the broker's server to take or give an entry; the file is the first home, this the second.
 _BROKER_SECONDS: Final = 2.0
 #: Connections for entries at once; the others wait for one, a millisecond each.
@@ -53,11 +51,13 @@ class FileEscrow:
 
     Args:
         folder: below EVERGRANT_HOME_DIR; made when first needed, for its user only.
+        suffix: what the names of this kind of entry end with.
 
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, suffix: str) -> None:
         self._folder = folder
+        self._suffix = suffix
 
     async def put(self, name: str, entry: str) -> None:
         """Write an entry beside its final name, flush it, and rename it into place."""
@@ -86,7 +86,7 @@ class FileEscrow:
         """Do nothing: files need no closing."""
 
     def _names(self) -> Sequence[str]:
-        return sorted(path.name for path in self._folder.glob(f"*{SUFFIX}"))
+        return sorted(path.name for path in self._folder.glob(f"*{self._suffix}"))
 
     def _write(self, name: str, entry: str) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -110,10 +110,12 @@ class BrokerEscrow:
 
     Args:
         url: EVERGRANT_BROKER_URL of a Redis or Valkey.
+        key: of the hash that holds this kind of entry.
 
     """
 
-    def __init__(self, url: Secret) -> None:
+    def __init__(self, url: Secret, key: str) -> None:
+        self._key = key
         # The client's own pool refuses the 101st entry of a burst, and a burst is what an outage brings.
         pool = BlockingConnectionPool.from_url(
             url.reveal(),
@@ -126,24 +128,24 @@ class BrokerEscrow:
 
     async def put(self, name: str, entry: str) -> None:
         """Keep an entry under its name."""
-        await self._broker.hset(_KEY, name, entry)
+        await self._broker.hset(self._key, name, entry)
 
     async def names(self) -> Sequence[str]:
         """Return the names in the hash, in order."""
-        return sorted(_text(name, "replace") for name in await self._broker.hkeys(_KEY))
+        return sorted(_text(name, "replace") for name in await self._broker.hkeys(self._key))
 
     async def read(self, name: str) -> str | None:
         """Return what the hash holds under a name."""
-        entry = await self._broker.hget(_KEY, name)
+        entry = await self._broker.hget(self._key, name)
         return None if entry is None else _text(entry)
 
     async def remove(self, name: str) -> None:
         """Remove an entry."""
-        await self._broker.hdel(_KEY, name)
+        await self._broker.hdel(self._key, name)
 
     async def depth(self) -> int:
         """Return how many wait."""
-        return int(await self._broker.hlen(_KEY))
+        return int(await self._broker.hlen(self._key))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -158,9 +160,17 @@ def _text(value: bytes | str, errors: str = "strict") -> str:
 HOME_AWAY: Final = (OSError, RedisError)
 
 
-def escrow_homes(folder: Path, broker_url: Secret | None) -> tuple[EscrowHome, ...]:
-    """Return the homes there are: the folder, and the broker's server where it is a Redis or Valkey."""
-    homes: list[EscrowHome] = [FileEscrow(folder)]
+def escrow_homes(folder: Path, broker_url: Secret | None, *, suffix: str, key: str) -> tuple[EscrowHome, ...]:
+    """Return the homes there are for one kind of entry: the folder, and the broker's server where it is a Redis.
+
+    Args:
+        folder: below EVERGRANT_HOME_DIR.
+        broker_url: EVERGRANT_BROKER_URL; a Valkey will do.
+        suffix: what the names of the entries end with.
+        key: of the broker's hash.
+
+    """
+    homes: list[EscrowHome] = [FileEscrow(folder, suffix)]
     if broker_url is not None and broker_url.reveal().startswith(("redis://", "rediss://", "unix://")):
-        homes.append(BrokerEscrow(broker_url))
+        homes.append(BrokerEscrow(broker_url, key))
     return tuple(homes)

@@ -26,6 +26,7 @@ from worker.storage.grants import Grants
 from worker.usecases.consent_results import (
     Ending,
     ExchangeFailed,
+    GrantKept,
     GrantStored,
     IdTokenInvalid,
     NoRefreshToken,
@@ -33,7 +34,7 @@ from worker.usecases.consent_results import (
     NotTheAccount,
 )
 from worker.usecases.give_back import replaced, unwanted
-from worker.usecases.store_consent import ConsentStore
+from worker.usecases.store_consent import ConsentKept, ConsentStore
 
 #: Tries of an exchange that provably did not leave: an owner waits, and the code is still good.
 CONNECT_TRIES: Final = 3
@@ -152,5 +153,7 @@ class CodeExchange:
             case AccountRefused(grant_id=grant_id, check=check, stored=stored):
                 unneeded = unwanted(client, grant, grant.account, stored)
                 return NotTheAccount(asked=asked, grant_id=grant_id, check=check, unneeded=unneeded)
+            case ConsentKept():
+                return GrantKept(asked=asked)
             case None:
                 return NotStored(asked=asked, unneeded=unwanted(client, grant, ToldAccount()))

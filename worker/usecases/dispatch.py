@@ -20,6 +20,7 @@ from worker.storage.escrow import Escrow, EscrowDrained
 from worker.storage.prune import prune
 from worker.storage.rescue import Rescued, rescue_abandoned_leases
 from worker.storage.scan import count_due
+from worker.usecases.store_consent import ConsentStore
 
 #: Seconds between a worker's own looks for what dead workers left; ticks look too, while the broker brings them.
 RESCUE_EVERY: Final = 2.0
@@ -44,6 +45,7 @@ class Dispatch:
 
     engine: AsyncEngine
     escrow: Escrow
+    consents: ConsentStore
     statuses: ClientStatuses
     clients: Mapping[str, Client]
     observer: DispatchObserver
@@ -78,9 +80,11 @@ class Dispatch:
                 continue
 
     async def drain_escrow(self) -> None:
-        """Store the tokens that waited while the database was away."""
+        """Store the tokens that waited while the database was away, of rotations and of consents."""
         drained = await self.escrow.drain(self.engine)
-        self.observer.escrow_drained(drained, await self.escrow.depth())
+        drained.refused += await self.consents.store_kept()
+        depth = await self.escrow.depth() + await self.consents.escrow.depth()
+        self.observer.escrow_drained(drained, depth)
 
     async def prune(self) -> int:
         """Remove what nobody needs any more: used authorization requests, old lineage. Returns how many rows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,9 +37,12 @@ def create_web_app(create: Callable[[], Container], registry: CollectorRegistry 
         app.state.container = container
         clients = list(container.configuration.registry.clients)
         app.state.gauges = DatabaseGauges(container.engine, clients, container.webhooks)
+        storing = asyncio.create_task(container.consent_store.keep_storing())
         try:
             yield
         finally:
+            storing.cancel()
+            await asyncio.gather(storing, return_exceptions=True)
             await container.close()
 
     app = FastAPI(title="Evergrant", version=software(), lifespan=lifespan, openapi_url=None)

@@ -12,7 +12,6 @@ from worker.bootstrap import Container
 from worker.domain.errors import ConfigurationError
 from worker.logging import get_logger
 from worker.storage.away import AWAY
-from worker.storage.consents import Arrival
 from worker.usecases.consent import LONGEST_SUBJECT
 from worker.usecases.consent_results import (
     CallbackMalformed,
@@ -89,14 +88,9 @@ async def callback(request: Request, container: TheContainer, pages: ThePages) -
 
 
 def _afterwards(container: Container, result: ConsentResult) -> BackgroundTask | None:
-    """Count what is to be counted, and return what is left to do when the owner has been answered."""
-    match result:
-        case GrantStored(asked=asked, arrival=Arrival.REVIVED):
-            container.observers.revived(asked.client)
-        case IdTokenInvalid(asked=asked, claim=claim, found_issuer=found):
-            container.observers.id_token_refused(asked.client, claim, found)
-        case _:
-            pass
+    """Return what is left to do when the owner has been answered."""
+    if isinstance(result, IdTokenInvalid):
+        container.observers.id_token_refused(result.asked.client, result.claim, result.found_issuer)
     match result:
         case (
             GrantStored(unneeded=unneeded)
