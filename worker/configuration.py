@@ -49,8 +49,12 @@ class Configuration:
     own_providers: Mapping[str, Any]  #: `[providers.*]` of the configuration, as they are written
 
 
-def load_configuration(settings: Settings, environment: Mapping[str, str]) -> Configuration:
+def load_configuration(settings: Settings, environment: Mapping[str, str] | None) -> Configuration:
     """Read the catalogue and the configuration file.
+
+    Args:
+        settings: name the file.
+        environment: where references to secrets are looked up; with None they are not, for whoever only describes.
 
     Raises:
         ConfigurationError: one line that names the file, the table and the key.

@@ -71,6 +71,61 @@ def test_check_shows_no_assertion(providers: Providers, tmp_path: Path) -> None:
     assert ended.out.count("client_assertion=***") == 2
 
 
+def test_no_secret_is_needed_to_describe(providers: Providers, tmp_path: Path) -> None:
+    """Facts and requests are the same on a machine without secrets; check says which one worker and web would lack."""
+    providers.write(
+        *(ACME, QUIRKS.replace("client_secret_post", "private_key_jwt"), CLIENT),
+        f"private_key = 'file:{tmp_path}/none.pem'\ncertificate = 'file:{tmp_path}/none.pem'\n",
+    )
+    providers.secrets.clear()
+
+    assert providers.rows("list", "acme")[0][0] == "acme"
+    assert ["client_auth", "yours", "private_key_jwt"] in providers.rows("show", "acme")
+    ended = providers.run("check", "acme")
+    assert (ended.code, ended.err) == (0, "")
+    first, second, *rest = ended.out.splitlines()
+    assert first == "provider acme and 1 client: nothing wrong"
+    assert second.endswith("[clients.acme-main] client_secret: environment variable ACME_SECRET is not set")
+    assert sum("client_assertion=***" in line for line in rest) == 2
+
+
+def test_what_is_no_reference_is_checked_without_secrets_too(providers: Providers) -> None:
+    """A secret in the place of a reference is a mistake of the file, whatever the machine has."""
+    providers.write(ACME, CLIENT.replace("env:ACME_SECRET", "s3cret-of-acme"))
+    providers.secrets.clear()
+    ended = providers.run("check")
+
+    assert ended.code == 2
+    assert "[clients.acme-main] client_secret must be a reference" in ended.err
+
+
+LITERAL = """
+headers = { X-Api-Key = "s3cret-of-acme", X-Acme-Version = "7", Accept = "text/json", X-Client = "{client_id}" }
+refresh.headers = { Authorization = "Bearer s3cret-of-acme", X-Tenant = "{tenant}" }
+refresh.params = { api_key = "s3cret-of-acme", token_access_type = "offline" }
+placeholders.tenant = {}
+"""
+
+
+def test_a_literal_key_is_hidden(providers: Providers) -> None:
+    """A key that somebody wrote into a header or a parameter is shown by no command, and everything else is."""
+    providers.write(ACME, LITERAL, CLIENT, 'placeholders = { tenant = "s3cret-of-acme" }\n')
+    shown = {row[0]: row[-1] for row in providers.rows("show", "acme")}
+
+    assert (
+        shown["headers.X-Api-Key"] == shown["refresh.headers.Authorization"] == shown["refresh.params.api_key"] == "***"
+    )
+    assert (shown["headers.X-Acme-Version"], shown["headers.Accept"]) == ("7", "text/json")
+    assert (shown["headers.X-Client"], shown["refresh.params.token_access_type"]) == ("{client_id}", "offline")
+    asked = [line.strip() for line in providers.run("check", "acme").out.splitlines()]
+    assert asked.count("X-Api-Key: HIDDEN") == 2
+    assert asked.count("X-Acme-Version: 7") == asked.count("X-Client: abc") == 2
+    assert "X-Tenant: HIDDEN" in asked
+    assert asked[-1] == "grant_type=refresh_token&refresh_token=REFRESH_TOKEN&api_key=HIDDEN&token_access_type=offline"
+    for command in (("list", "acme"), ("show", "acme")):
+        assert '"X-Acme-Version": "7"' in providers.run(*command, "--json").out
+
+
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
@@ -102,7 +157,10 @@ def test_check_shows_each_way_to_send(providers: Providers, facts: str, said: st
         (ACME + 'client_atuh = "none"\n', "unknown key 'client_atuh' (did you mean 'client_auth'?)"),
         (ACME + "refresh.methd = 'GET'\n", "unknown key 'refresh.methd' (did you mean 'refresh.method'?)"),
         (ACME + "[providers.acme.anwser]\npath = 'data'\n", "unknown key 'anwser' (did you mean 'answer'?)"),
-        (ACME + "[[providers.acme.errors]]\nstats = 400\noutcome = 'dead'\n", "(did you mean 'errors.0.status'?)"),
+        (
+            ACME + "[[providers.acme.errors]]\nstats = 400\noutcome = 'dead'\n",
+            "[[providers.acme.errors]] number 1: unknown key 'stats' (did you mean 'status'?)",
+        ),
         (ACME + "refresh.params = { tenant = '{tennant}' }\nplaceholders.tenant = {}\n", "(did you mean 'tenant'?)"),
         (ACME + "rotation = 'allways'\n", "rotation: "),
         (ACME + "access_lifetime = '1 hour'\n", "access_lifetime: '1 hour' is not a duration"),

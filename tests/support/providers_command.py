@@ -57,6 +57,7 @@ class Providers:
         self._folder = folder
         self.configuration = folder / "evergrant.toml"
         self.configuration.write_text("", encoding="utf-8")
+        self.secrets = {"ACME_SECRET": "s3cret-of-acme"}
 
     def write(self, *parts: str) -> None:
         """Write the configuration."""
@@ -64,7 +65,7 @@ class Providers:
 
     def run(self, *arguments: str) -> Ended:
         """Run one command; it never shows a secret."""
-        environment = {"EVERGRANT_CONFIG": str(self.configuration), "ACME_SECRET": "s3cret-of-acme"}
+        environment = {"EVERGRANT_CONFIG": str(self.configuration), **self.secrets}
         command_line = CommandLine(folder=self._folder, environment=environment)
         ended = self._loaded.run(command_line, "providers", *arguments)
         assert "s3cret-of-acme" not in ended.out + ended.err

@@ -18,7 +18,12 @@ PRIVATE = Misconfigured(cause=Cause(reason=Reason.PRIVATE_ADDRESS))
 
 
 @pytest.mark.parametrize(
-    "address", ["1.1.1.1", "8.8.8.8", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"]
+    "address",
+    [
+        *["1.1.1.1", "8.8.8.8", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"],
+        *["2002:101:101::1", "::ffff:0:101:101", "::1.1.1.1", "64:ff9b:1::1.1.1.1"],
+        "2001:0:101:101:0:0:fefe:fefe",  # Teredo: server 1.1.1.1, client 1.1.1.1 with its bits turned
+    ],
 )
 def test_public_addresses(address: str) -> None:
     """An address of the public Internet, whichever way it is written."""
@@ -33,6 +38,11 @@ def test_public_addresses(address: str) -> None:
         *["192.0.2.1", "198.18.0.1", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255"],
         *["::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd12::1", "ff02::1", "2001:db8::1"],
         *["::ffff:10.0.0.1", "::ffff:127.0.0.1", "64:ff9b::a00:1", "64:ff9b::7f00:1", "2002:a00:1::", "2002:7f00:1::"],
+        # Site-local; IPv4-compatible; NAT64 for local use; 6to4; Teredo; translated.
+        *["fec0::1", "feff::1", "::10.0.0.1", "::127.0.0.1", "::169.254.169.254"],
+        *["64:ff9b::169.254.169.254", "64:ff9b:1::a00:1", "64:ff9b:1:a00:0:100::"],
+        *["2002:c0a8:101::1", "2002:a9fe:a9fe::", "2001:0:4136:e378:8000:63bf:f5ff:fffe", "2001::1"],
+        *["::ffff:0:10.0.0.1", "::ffff:0:127.0.0.1"],
     ],
 )
 def test_addresses_that_are_not_public(address: str) -> None:

@@ -57,6 +57,20 @@ def test_clients_stand_on_the_catalogue(path: Path) -> None:
     assert (loaded.worker.tick, loaded.worker.lease) == (timedelta(seconds=2), timedelta(minutes=2))
 
 
+def test_whoever_only_describes_needs_no_secret(path: Path) -> None:
+    """Without an environment no reference is followed, and all else is checked; with one that lacks it, it is."""
+    path.write_text(CLIENT)
+
+    described = load_configuration(Settings(config=path), None).registry.client("askara-main")
+
+    assert [secret.reveal() for secret in described.client_secrets] == ["", ""]
+    with pytest.raises(ConfigurationError, match="environment variable ASKARA_SECRET is not set"):
+        load_configuration(Settings(config=path), {})
+    path.write_text(CLIENT + "[worker]\nlease = '30s'\n")
+    with pytest.raises(ConfigurationError, match="is too short: a refresh for client 'askara-main' may take 40 s"):
+        load_configuration(Settings(config=path), None)
+
+
 def test_without_a_file_there_is_the_catalogue_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no file is named and none lies in its default place, no client is configured."""
     monkeypatch.chdir(tmp_path)
@@ -147,7 +161,7 @@ def test_a_value_where_tables_belong_is_refused(path: Path, name: str, value: st
     [
         ("worker = 7\n", "FILE: [worker] must be a table"),
         ('[worker]\nlaese = "60s"\n', "FILE: [worker] unknown key 'laese' (did you mean 'lease'?)"),
-        ("[worker]\nmax_in_flight = 0\n", "FILE: [worker] max_in_flight: Input should be greater than or equal to 1"),
+        ("[worker]\nmax_in_flight = 0\n", "FILE: [worker] max_in_flight: must be at least 1"),
         (
             '[worker]\ntick = "1"\n',
             (
@@ -156,7 +170,11 @@ def test_a_value_where_tables_belong_is_refused(path: Path, name: str, value: st
             ),
         ),
         ('[worker]\ndrain_time = "0s"\n', "FILE: [worker] drain_time: must be longer than 0s and at most 3650d"),
-        ("providers.acme = 7\n", "FILE: [providers.acme] must be a table"),
+        (
+            "providers.acme = 7\n",
+            "FILE: [providers] 'acme' is no table: each of the providers has one of its own, such as [providers.acme]",
+        ),
+        ("[[clients.acme]]\nprovider = 'acme'\n", "FILE: [[clients.acme]] must be one table, written [clients.acme]"),
         (
             '[clients.a]\nprovider = "askra"\nclient_id = "x"\n',
             "FILE: [clients.a] provider 'askra' is unknown (did you mean 'askara'?)",

@@ -98,13 +98,15 @@ def test_a_provider_of_ones_own_stands_beside_the_catalogue() -> None:
 def test_a_provider_that_is_no_table_is_refused(table: object) -> None:
     """A value where a table belongs is named, whether it overrides a known provider or adds one."""
     for name in ("acme", "new"):
-        with pytest.raises(ConfigurationError, match=rf"^\[providers\.{name}\] must be a table$"):
+        with pytest.raises(
+            ConfigurationError, match=rf"^\[providers\] '{name}' is no table: each of the providers has"
+        ):
             registry(providers={name: table})
 
 
 def test_a_client_that_is_no_table_is_refused() -> None:
     """A value where a client's table belongs is named."""
-    with pytest.raises(ConfigurationError, match=r"^\[clients\.acme-main\] must be a table$"):
+    with pytest.raises(ConfigurationError, match=r"^\[clients\] 'acme-main' is no table: each of the clients has one"):
         registry(clients={"acme-main": "acme"})
 
 

@@ -15,6 +15,7 @@ from worker.commands.provider_check import Report, discover_each
 from worker.commands.provider_facts import facts_of, hosts_of, matches, sureness
 from worker.commands.provider_requests import requests_of
 from worker.commands.running import with_running
+from worker.commands.shown_values import shown_provider
 from worker.configuration import Configuration, load_configuration
 from worker.domain.errors import ConfigurationError
 from worker.oauth.client import Client
@@ -40,7 +41,7 @@ def list_providers(
     configuration = _configuration()
     found = [provider for provider in configuration.registry.providers.values() if matches(provider, word)]
     if as_json:
-        print_json([provider.model_dump(mode="json") | {"hosts": hosts_of(provider)} for provider in found])
+        print_json([shown_provider(provider) | {"hosts": hosts_of(provider)} for provider in found])
     elif found:
         print_table(
             ["NAME", "PROVIDER", "ROTATION", "OLD TOKEN", "CLIENT AUTH", "KNOWN"],
@@ -64,7 +65,7 @@ def show(name: Annotated[str, typer.Argument(help="The provider's name.")], *, a
     facts = facts_of(provider, configuration.catalogue.get(name, {}), configuration.own_providers.get(name, {}))
     if as_json:
         known = {fact.key: fact.known for fact in facts if fact.known is not None}
-        print_json(provider.model_dump(mode="json") | {"known": known})
+        print_json(shown_provider(provider) | {"known": known})
         return
     print_table(
         ["KEY", "KNOWN", "VALUE"],
@@ -97,6 +98,9 @@ def check(
     own = [provider for provider in chosen if provider.name in configuration.own_providers]
     what = f"provider {name}" if name else f"{len(chosen)} providers, {len(own)} with keys of yours,"
     typer.echo(f"{what} and {len(clients)} {'client' if len(clients) == 1 else 'clients'}: nothing wrong")
+    missing = _missing_secret()
+    if missing is not None:
+        typer.echo(f"not to be had here, and worker and web would not start without it: {missing}")
     for client in clients if name else ():
         typer.echo(f"client {client.name} sends, with its secrets in place of these words:")
         for line in requests_of(client):
@@ -149,4 +153,14 @@ def _meant(word: str, configuration: Configuration) -> str:
 
 
 def _configuration() -> Configuration:
-    return load_configuration(settings(), with_running(os.environ))
+    # Facts are read, and requests written out, on machines that have no secret and need none.
+    return load_configuration(settings(), None)
+
+
+def _missing_secret() -> str | None:
+    """Return what is said of the first secret that this environment lacks, or None where it has them all."""
+    try:
+        load_configuration(settings(), with_running(os.environ))
+    except ConfigurationError as error:
+        return str(error)
+    return None

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
+from worker.commands.shown_values import shown_fact
 from worker.domain.duration import write_duration
 from worker.oauth.provider import Provider
 
@@ -103,11 +104,11 @@ def _fact(
     overriding: Mapping[str, object],
     inferred: Sequence[str],
 ) -> Fact:
-    value = _text(written[key])
+    value = shown_fact(key, _text(written[key]))
     if key.partition(".")[0] in _ABOUT:
         return Fact(key=key, value=value, known=None)
     if key in overriding:
-        before = _text(shipped[key]) if key in shipped else None
+        before = shown_fact(key, _text(shipped[key])) if key in shipped else None
         return Fact(key=key, value=value, known=Known.YOURS, instead_of=before if before != value else None)
     is_guess = any(key == guess or key.startswith(f"{guess}.") for guess in inferred)
     return Fact(key=key, value=value, known=Known.INFERRED if is_guess else Known.CERTAIN)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from worker.commands.shown_values import discreet
 from worker.domain.errors import ConfigurationError
 from worker.domain.secret import Secret
 from worker.oauth.authorization_request import authorization_url
-from worker.oauth.client import Client
+from worker.oauth.client import Client, ClientKey
 from worker.oauth.client_authentication import Stamp
 from worker.oauth.token_request import Given, TokenRequest, code_request, refresh_request, upgrade_request
 
@@ -25,7 +30,13 @@ _STAND_INS: Final = frozenset({_CODE, _VERIFIER, _CLIENT_SECRET, _ACCESS_TOKEN, 
 
 
 def requests_of(client: Client) -> Iterator[str]:
-    """Yield, line by line, what a client sends: to the owner's browser, with a code, and at each refresh."""
+    """Yield, line by line, what a client sends: to the owner's browser, with a code, and at each refresh.
+
+    None of the client's own secrets is needed: words stand in their place, and a key that is made here signs.
+    """
+    client = discreet(client)
+    if client.key is not None:
+        client = replace(client, key=ClientKey(private_key=_stand_in_key(), certificate=None))
     provider = client.provider
     verifier = _VERIFIER if provider.sends_pkce else None
     # An assertion that was signed for this is not shown, and would have ended long ago.
@@ -38,6 +49,11 @@ def requests_of(client: Client) -> Iterator[str]:
             "upgrade", lambda: _written(upgrade_request(client, upgrade, _ACCESS_TOKEN, _CLIENT_SECRET, given))
         )
     yield from _step("refresh", lambda: _written(refresh_request(client, _REFRESH_TOKEN, _CLIENT_SECRET, given)))
+
+
+def _stand_in_key() -> Secret:
+    made = ec.generate_private_key(ec.SECP256R1())
+    return Secret(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii"))
 
 
 def _step(name: str, lines: Callable[[], list[str]]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from worker.commands.console import AsJson, fail, print_json, print_table, text,
 from worker.domain.duration import parse_duration
 from worker.domain.errors import ConfigurationError
 from worker.domain.webhook import Delivered, Failed, Gone
-from worker.oauth.validation import nearest
+from worker.oauth.complaints import nearest
 from worker.storage.webhook_endpoints import DeadDelivery, EndpointStatus
 from worker.webhooks.endpoint import Endpoint, generate_secret
 from worker.webhooks.sender import Sent

@@ -9,20 +9,31 @@ from __future__ import annotations
 import ipaddress
 from typing import Final
 
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-#: RFC 6052 section 2.1: IPv6 addresses that stand for an IPv4 address, which is in their last 32 bits.
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+#: IPv6 networks whose addresses stand for an IPv4 address, which is in their last 32 bits: IPv4-mapped and
+#: IPv4-compatible (RFC 4291 section 2.5.5), IPv4-translated (RFC 2765 section 2.1), NAT64 (RFC 6052 section 2.1, and
+#: RFC 8215 for the translators of a network of its own).
+_WITH_IPV4_AT_THE_END: Final = tuple(
+    ipaddress.IPv6Network(network)
+    for network in ("::ffff:0:0/96", "::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/96")
+)
+#: What Python's versions differ in: site-local (RFC 3879), and the rest of what is left to a network's own NAT64, where
+#: nobody outside knows which bits are the IPv4 address.
+_NEVER_PUBLIC: Final = tuple(ipaddress.IPv6Network(network) for network in ("fec0::/10", "64:ff9b:1::/48"))
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an IP address is one of the public Internet, the IPv4 address inside an IPv6 one included."""
+    """Tell whether an IP address is one of the public Internet; one that stands for an IPv4 address is what that is."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped  # Python's versions differ in what they say of these
-    return all(part.is_global and not part.is_multicast for part in (parsed, *_embedded(parsed)))
+    if isinstance(parsed, ipaddress.IPv6Address):
+        inner = _ipv4_in(parsed)
+        if inner:
+            return all(_is_global(part) for part in inner)
+        if any(parsed in network for network in _NEVER_PUBLIC):
+            return False
+    return _is_global(parsed)
 
 
 def is_private_literal(host: str | None) -> bool:
@@ -34,9 +45,14 @@ def is_private_literal(host: str | None) -> bool:
     return not is_public(host or "")
 
 
-def _embedded(address: _Address) -> list[_Address]:
-    if isinstance(address, ipaddress.IPv4Address):
-        return []
-    inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else None
-    teredo = address.teredo[1] if address.teredo is not None else None
-    return [part for part in (address.sixtofour, teredo, inner) if part is not None]
+def _ipv4_in(address: ipaddress.IPv6Address) -> tuple[ipaddress.IPv4Address, ...]:
+    """Return the IPv4 addresses that packets to an IPv6 address go to in the end; none where it stands for itself."""
+    if any(address in network for network in _WITH_IPV4_AT_THE_END):
+        return (ipaddress.IPv4Address(int(address) & 0xFFFFFFFF),)
+    if address.sixtofour is not None:  # RFC 3056
+        return (address.sixtofour,)
+    return address.teredo or ()  # RFC 4380: the server, and the client behind it
+
+
+def _is_global(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return address.is_global and not address.is_multicast

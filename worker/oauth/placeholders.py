@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, model_validator
 
+from worker.oauth.complaints import nearest
 from worker.oauth.provider_values import PLACEHOLDER, STRICT, Pattern, split_url
-from worker.oauth.validation import nearest
 
 #: In the place of a host: what a host name and its port are made of, and nothing that could end them.
 _HOST_PART: Final = re.compile(r"[A-Za-z0-9.-]*(?::[0-9]{1,5})?")

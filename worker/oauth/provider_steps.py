@@ -7,9 +7,9 @@ from typing import Final, Literal, Self
 
 from pydantic import BaseModel, model_validator
 
+from worker.oauth.complaints import nearest
 from worker.oauth.provider_answers import Answer
 from worker.oauth.provider_values import STRICT, EndpointTemplate, FieldPath, Headers, Parameters
-from worker.oauth.validation import nearest
 
 #: The parameters that requests have by the RFCs; only these can be renamed.
 _BUILT_IN: Final = (

@@ -88,6 +88,9 @@ def _endpoint_template(url: str) -> str:
 
 
 def _duration(value: object) -> object:
+    if isinstance(value, bool):  # which would be taken for a second, or for none
+        message = "must be a duration such as 30s, 10m or 24h"
+        raise ValueError(message)  # noqa: TRY004 -- pydantic hears ValueError
     return parse_duration(value) if isinstance(value, str) else value
 
 

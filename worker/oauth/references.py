@@ -13,20 +13,26 @@ from worker.domain.secret import Secret
 _FILE_LIMIT: Final = 64 * 1024
 
 
-def resolve(reference: str, what: str, environment: Mapping[str, str]) -> Secret:
+#: What stands for every secret where none is looked up.
+NOT_LOOKED_UP: Final = Secret("")
+
+
+def resolve(reference: str, what: str, environment: Mapping[str, str] | None) -> Secret:
     """Return what a reference refers to.
 
     Args:
         reference: `env:NAME` or `file:/path`.
         what: the table and key it stands in, for the message.
-        environment: where names are looked up.
+        environment: where names are looked up; with None nothing is, and only the reference's form is checked.
 
     Raises:
         ConfigurationError: one line that does not show the secret, even where it was written in place of a reference.
 
     """
     kind, _, rest = reference.partition(":")
-    if kind == "env" and rest:
+    if environment is None and kind in {"env", "file"} and rest:
+        return NOT_LOOKED_UP
+    if kind == "env" and rest and environment is not None:
         if not environment.get(rest):
             message = f"{what}: environment variable {rest} is not set"
             raise ConfigurationError(message)

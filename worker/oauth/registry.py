@@ -10,10 +10,11 @@ from worker.domain.allowance import ClientLimits
 from worker.domain.errors import ConfigurationError
 from worker.oauth.client import Client, ClientEntry, ClientKey
 from worker.oauth.client_assertion import check_key
+from worker.oauth.complaints import nearest
 from worker.oauth.placeholders import Source
 from worker.oauth.provider import Provider
 from worker.oauth.references import resolve
-from worker.oauth.validation import nearest, validated
+from worker.oauth.validation import check_table, validated
 
 Table = Mapping[str, Any]
 
@@ -40,7 +41,7 @@ class Registry:
 
 
 def build_registry(
-    *, catalogue: Table, providers: Table, clients: Table, environment: Mapping[str, str], public_url: str
+    *, catalogue: Table, providers: Table, clients: Table, environment: Mapping[str, str] | None, public_url: str
 ) -> Registry:
     """Validate providers and clients and resolve the clients' secrets.
 
@@ -48,7 +49,7 @@ def build_registry(
         catalogue: the shipped facts, by provider name.
         providers: `[providers.*]` of the configuration: new ones, or keys that override the catalogue's.
         clients: `[clients.*]` of the configuration.
-        environment: where `env:NAME` references are looked up.
+        environment: where `env:NAME` references are looked up; with None no secret is, and clients have empty ones.
         public_url: base of the default redirect URI.
 
     Raises:
@@ -62,11 +63,10 @@ def build_registry(
     return Registry(providers=dict(sorted(known.items())), clients=dict(sorted(resolved.items())))
 
 
-def _provider(name: str, facts: object, overrides: object) -> Provider:
+def _provider(name: str, facts: Table, overrides: Table) -> Provider:
     where = f"providers.{name}"
-    if not isinstance(facts, dict) or not isinstance(overrides, dict):
-        message = f"[{where}] must be a table"
-        raise ConfigurationError(message)
+    for table in (facts, overrides):
+        check_table(where, table)
     merged = _merged(facts, overrides)
     if "name" in merged:
         message = f"[{where}] unknown key 'name': a provider's name is that of its table"
@@ -84,7 +84,7 @@ def _merged(facts: Table, overrides: Table) -> dict[str, Any]:
 
 
 def _client(
-    name: str, table: object, providers: Mapping[str, Provider], environment: Mapping[str, str], public_url: str
+    name: str, table: object, providers: Mapping[str, Provider], environment: Mapping[str, str] | None, public_url: str
 ) -> Client:
     where = f"clients.{name}"
     entry = validated(ClientEntry, where, table)
@@ -166,7 +166,7 @@ def _placeholders(entry: ClientEntry, provider: Provider, where: str) -> dict[st
     return filled
 
 
-def _key(entry: ClientEntry, where: str, environment: Mapping[str, str]) -> ClientKey | None:
+def _key(entry: ClientEntry, where: str, environment: Mapping[str, str] | None) -> ClientKey | None:
     if entry.private_key is None:
         return None
     certificate = None
@@ -178,7 +178,7 @@ def _key(entry: ClientEntry, where: str, environment: Mapping[str, str]) -> Clie
         key_id=entry.key_id,
         algorithm=entry.signing_algorithm,
     )
-    problem = check_key(key)
+    problem = check_key(key) if environment is not None else None
     if problem is not None:
         message = f"[{where}] {problem}"
         raise ConfigurationError(message)

@@ -19,7 +19,8 @@ from worker.domain.secret import Secret
 from worker.oauth.addresses import is_private_literal
 from worker.oauth.provider_values import STRICT, Duration, check_endpoint, one_or_many, split_url
 from worker.oauth.references import resolve
-from worker.oauth.validation import nearest, validated
+from worker.oauth.complaints import nearest
+from worker.oauth.validation import validated
 
 #: How a secret of the specification begins.
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 -- the prefix of one
