@@ -134,6 +134,9 @@ def test_a_literal_key_is_hidden(providers: Providers) -> None:
         ('token_request_encoding = "json"\n', '{"grant_type": "refresh_token", "refresh_token": "REFRESH_TOKEN"}'),
         ('token_request_encoding = "query"\n', "?grant_type=refresh_token&refresh_token=REFRESH_TOKEN"),
         ('refresh.params.access = "{access_token}"\n', "access=ACCESS_TOKEN"),
+        ('revocation_endpoint = "https://api.acme.example/gone"\n', "revoke     POST https://api.acme.example/gone"),
+        ('userinfo_endpoint = "https://api.acme.example/me"\n', "userinfo   GET https://api.acme.example/me"),
+        ('introspection_endpoint = "https://api.acme.example/i"\n', "introspect  POST https://api.acme.example/i"),
         (
             'upgrade = { endpoint = "https://up.acme.example/t", method = "GET", params = { t = "{access_token}" } }\n',
             "upgrade    GET https://up.acme.example/t",

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,7 +18,16 @@ from worker.domain.secret import Secret
 from worker.oauth.authorization_request import authorization_url
 from worker.oauth.client import Client, ClientKey
 from worker.oauth.client_authentication import Stamp
-from worker.oauth.token_request import Given, TokenRequest, code_request, refresh_request, upgrade_request
+from worker.oauth.token_request import (
+    Given,
+    TokenRequest,
+    code_request,
+    introspection_request,
+    refresh_request,
+    revocation_request,
+    upgrade_request,
+)
+from worker.oauth.userinfo import userinfo_request
 
 # What stands in for secrets, in the words of the RFCs' examples.
 _STATE: Final = Secret("STATE")
@@ -26,11 +36,13 @@ _VERIFIER: Final = Secret("CODE_VERIFIER")
 _CLIENT_SECRET: Final = Secret("CLIENT_SECRET")
 _ACCESS_TOKEN: Final = Secret("ACCESS_TOKEN")
 _REFRESH_TOKEN: Final = Secret("REFRESH_TOKEN")
+#: Of the column of the requests' names.
+_WIDTH: Final = len("authorize")
 _STAND_INS: Final = frozenset({_CODE, _VERIFIER, _CLIENT_SECRET, _ACCESS_TOKEN, _REFRESH_TOKEN})
 
 
 def requests_of(client: Client) -> Iterator[str]:
-    """Yield, line by line, what a client sends: to the owner's browser, with a code, and at each refresh.
+    """Yield, line by line, what a client sends: to the owner's browser, with a code, at each refresh, and beside.
 
     None of the client's own secrets is needed: words stand in their place, and a key that is made here signs.
     """
@@ -42,13 +54,25 @@ def requests_of(client: Client) -> Iterator[str]:
     # An assertion that was signed for this is not shown, and would have ended long ago.
     given = Given(access_token=_ACCESS_TOKEN, stamp=Stamp(at=datetime(1970, 1, 1, tzinfo=UTC), jti="JTI"))
     yield from _step("authorize", lambda: [f"GET {authorization_url(client, _STATE, verifier).reveal()}"])
-    yield from _step("code", lambda: _written(code_request(client, _CODE, verifier, _CLIENT_SECRET, given)))
-    upgrade = provider.upgrade
-    if upgrade is not None:
-        yield from _step(
-            "upgrade", lambda: _written(upgrade_request(client, upgrade, _ACCESS_TOKEN, _CLIENT_SECRET, given))
-        )
-    yield from _step("refresh", lambda: _written(refresh_request(client, _REFRESH_TOKEN, _CLIENT_SECRET, given)))
+    yield from _request("code", partial(code_request, client, _CODE, verifier, _CLIENT_SECRET, given))
+    if provider.upgrade is not None:
+        upgrade = partial(upgrade_request, client, provider.upgrade, _ACCESS_TOKEN, _CLIENT_SECRET, given)
+        yield from _request("upgrade", upgrade)
+    yield from _request("refresh", partial(refresh_request, client, _REFRESH_TOKEN, _CLIENT_SECRET, given))
+    # What is asked beside the token endpoint, where the provider has it.
+    for name, url, build in (
+        ("revoke", provider.revocation_endpoint, revocation_request),
+        ("introspect", provider.introspection_endpoint, introspection_request),
+    ):
+        if url is not None:
+            yield from _request(name, partial(build, client, url, _REFRESH_TOKEN, _CLIENT_SECRET, given))
+    if provider.userinfo_endpoint is not None:
+        asked = partial(userinfo_request, client, provider.userinfo_endpoint, _ACCESS_TOKEN, {})
+        yield from _request("userinfo", asked)
+
+
+def _request(name: str, build: Callable[[], TokenRequest]) -> Iterator[str]:
+    yield from _step(name, lambda: _written(build()))
 
 
 def _stand_in_key() -> Secret:
@@ -61,8 +85,8 @@ def _step(name: str, lines: Callable[[], list[str]]) -> Iterator[str]:
         first, *more = lines()
     except ConfigurationError as error:
         first, more = f"none: {error}", []
-    yield f"{name.ljust(9)}  {first}"
-    yield from (f"{'':9}  {line}" for line in more)
+    yield f"{name.ljust(_WIDTH)}  {first}"
+    yield from (f"{'':{_WIDTH}}  {line}" for line in more)
 
 
 def _written(request: TokenRequest) -> list[str]:

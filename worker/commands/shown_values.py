@@ -13,7 +13,7 @@ from typing import Any, Final
 from worker.oauth.client import Client
 from worker.oauth.placeholders import names_in
 from worker.oauth.provider import REQUEST_VALUES, Provider
-from worker.oauth.provider_steps import AuthorizeStep, TokenStep, ToolStep
+from worker.oauth.provider_steps import AuthorizeStep, TokenStep, ToolStep, UserinfoStep
 from worker.oauth.provider_values import PLACEHOLDER, Parameter
 
 STARS: Final = "***"
@@ -30,7 +30,7 @@ _SECRET_NAME: Final = re.compile(
     r"(?:.*[_.-])?(?:api)?(?:key|secret|token|password|passphrase|signature|sig|credentials?|assertion|jwt)",
     re.IGNORECASE,
 )
-_STEPS: Final = ("authorize", "code", "upgrade", "refresh", "revoke", "introspect")
+_STEPS: Final = ("authorize", "code", "upgrade", "refresh", "revoke", "introspect", "userinfo")
 
 
 def shown_fact(key: str, value: str) -> str:
@@ -72,7 +72,10 @@ def discreet(client: Client) -> Client:
     )
 
 
-def _without_secrets(step: AuthorizeStep | TokenStep | ToolStep) -> AuthorizeStep | TokenStep | ToolStep:
+_Request = AuthorizeStep | TokenStep | ToolStep | UserinfoStep
+
+
+def _without_secrets(step: _Request) -> _Request:
     hidden: dict[str, object] = {
         "params": {name: WORD if _is_secret_parameter(name, value) else value for name, value in step.params.items()}
     }

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-import aiohttp
 import httpx
 from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, wait_random_exponential
 
 from worker.domain.secret import Secret
 from worker.oauth.captured import account_at
 from worker.oauth.client import Client
-from worker.oauth.exchange import exchange
+from worker.oauth.exchange import UnansweredError, exchange
 from worker.oauth.provider_steps import ClientAuth, RequestEncoding
 from worker.oauth.request_encoding import encode
 from worker.oauth.request_values import UnfilledError, filled_headers, filled_parameters, filled_url, request_values
@@ -92,7 +91,7 @@ class Userinfo:
     async def _ask(self, client: Client, request: TokenRequest) -> HttpAnswer | None:
         try:
             return await exchange(self._http, request, client.provider.request_timeout.total_seconds() / TRIES)
-        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError):
+        except UnansweredError:
             return None
 
 
