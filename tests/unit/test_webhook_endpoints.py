@@ -80,7 +80,7 @@ def test_every_key_is_heeded(tmp_path: Path) -> None:
             "clients: 'our' is unknown (did you mean 'ours'?)",
         ),
         ('url = "{URL}"\nsecret = "env:HOOK_SECRET"\ntimeout = "2m"', "timeout: must be at most 30s"),
-        ('url = "{URL}"\nsecret = "env:HOOK_SECRET"\nmax_in_flight = 0', "max_in_flight: Input should be greater than"),
+        ('url = "{URL}"\nsecret = "env:HOOK_SECRET"\nmax_in_flight = 0', "max_in_flight: must be at least 1"),
     ],
 )
 def test_a_wrong_table_is_refused_by_one_line(tmp_path: Path, table: str, complaint: str) -> None:
