@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -102,20 +103,37 @@ def sandbox() -> Iterator[RunningSandbox]:
         yield running
 
 
+def mail_settings(smtp_url: str | None) -> dict[str, Any]:
+    """Return what settings say of a mail server."""
+    return {"smtp_url": Secret(smtp_url), "mail_from": "Tokens <tokens@example.com>"} if smtp_url is not None else {}
+
+
 @pytest.fixture
 def make_container(database_url: str, keys: Secret, tmp_path: Path) -> ContainerMaker:
     """Give a way to wire a process on the running event loop, from a configuration written as TOML.
 
-    Its database and keys are the test's, unless `database` is another URL of it or `key_ring` another ring.
+    Its database and keys are the test's, unless `database` is another URL of it or `key_ring` another ring. Mails are
+    sent where `smtp_url` is given.
     """
 
     @asynccontextmanager
     async def make(
-        configuration: str, *, database: str = database_url, key_ring: Secret = keys, **environment: str
+        configuration: str,
+        *,
+        database: str = database_url,
+        key_ring: Secret = keys,
+        smtp_url: str | None = None,
+        **environment: str,
     ) -> AsyncIterator[Container]:
         path = tmp_path / "evergrant.toml"
         path.write_text(configuration, encoding="utf-8")
-        settings = Settings(database_url=Secret(database), keys=key_ring, config=path, home_dir=tmp_path / "home")
+        settings = Settings(
+            database_url=Secret(database),
+            keys=key_ring,
+            config=path,
+            home_dir=tmp_path / "home",
+            **mail_settings(smtp_url),
+        )
         container = create_container(settings, name="test", environment=environment, registry=CollectorRegistry())
         try:
             yield container
@@ -139,6 +157,7 @@ def make_web(database_url: str, broker_url: str, keys: Secret, tmp_path: Path) -
         database: str = database_url,
         broker: str = broker_url,
         public_url: str | None = None,
+        smtp_url: str | None = None,
         **environment: str,
     ) -> Iterator[RunningWeb]:
         path = tmp_path / "evergrant-web.toml"
@@ -152,6 +171,7 @@ def make_web(database_url: str, broker_url: str, keys: Secret, tmp_path: Path) -
                 config=path,
                 home_dir=tmp_path / "home",
                 public_url=public_url or url,
+                **mail_settings(smtp_url),
             )
             return create_container(settings, name="test web", environment=environment, registry=registry)
 

@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker.configuration import Configuration, load_configuration
+from worker.mail_bootstrap import Mails, create_mails
 from worker.metrics import Metrics
 from worker.oauth.account import Accounts
 from worker.oauth.client_authentication import Stamp
@@ -117,6 +118,13 @@ class Container:
     webhooks: Webhooks
     escrow: Escrow
     presence: Presence
+    mails: Mails
+
+    def stop_claiming(self) -> None:
+        """Begin nothing new from now on: no refresh, webhook or mail; what is under way goes on."""
+        self.drains.stop()
+        self.webhooks.stop()
+        self.mails.stop()
 
     async def close(self) -> None:
         """Close connections, to providers, to the broker and to the database."""
@@ -220,6 +228,23 @@ def create_container(
         giving_back=giving_back,
         observer=observers,
     )
+    consent = ConsentFlow(
+        registry=clients,
+        requests=AuthorizationRequests(engine, keys),
+        exchange=CodeExchange(
+            token_endpoint=token_endpoint,
+            accounts=Accounts(Userinfo(http)),
+            grants=grants,
+            store=consent_store,
+            new_id=uuid4,
+            draw=_chance.random,
+            tick=monotonic,
+        ),
+        observer=observers,
+        random_bytes=os.urandom,
+        new_id=uuid4,
+        tick=monotonic,
+    )
     return Container(
         settings=settings,
         configuration=configuration,
@@ -249,23 +274,7 @@ def create_container(
             lease=limits.lease,
             tick=monotonic,
         ),
-        consent=ConsentFlow(
-            registry=clients,
-            requests=AuthorizationRequests(engine, keys),
-            exchange=CodeExchange(
-                token_endpoint=token_endpoint,
-                accounts=Accounts(Userinfo(http)),
-                grants=grants,
-                store=consent_store,
-                new_id=uuid4,
-                draw=_chance.random,
-                tick=monotonic,
-            ),
-            observer=observers,
-            random_bytes=os.urandom,
-            new_id=uuid4,
-            tick=monotonic,
-        ),
+        consent=consent,
         consent_store=consent_store,
         giving_back=giving_back,
         adoption=Adoption(registry=clients, consents=consents, grants=grants, new_id=uuid4, draw=_chance.random),
@@ -295,4 +304,16 @@ def create_container(
         api_access=ApiAccess(registry=clients, tokens=ApiTokens(engine), random_bytes=os.urandom, new_id=uuid4),
         escrow=escrow,
         presence=presence,
+        mails=create_mails(
+            settings,
+            configuration,
+            engine=engine,
+            keys=keys,
+            grants=grants,
+            consent=consent,
+            observer=observers,
+            tick=monotonic,
+            draw=_chance.random,
+            new_id=uuid4,
+        ),
     )

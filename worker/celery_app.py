@@ -27,6 +27,8 @@ TICKET_THREADS: Final = 64
 BROKER_SECONDS: Final = 5
 #: Seconds between removals of what nobody needs any more.
 PRUNE_SECONDS: Final = 60
+#: Seconds between looks for mails that are due.
+MAIL_SECONDS: Final = 5
 QUEUE: Final = "evergrant"
 
 # Celery warns of root because of pickled messages; ours are JSON and nothing else is accepted.
@@ -46,6 +48,7 @@ def create_app(settings: Settings, tick_seconds: float, *, has_webhooks: bool = 
     """
     # A tick that nobody took in time is worthless: the next one sees the same rows.
     tick = {"schedule": tick_seconds, "options": {"expires": max(tick_seconds * 2, 5.0)}}
+    mails = {"schedule": MAIL_SECONDS, "options": {"expires": MAIL_SECONDS}}
     app = Celery("evergrant", include=["worker.tasks"])
     app.conf.update(
         broker_url=settings.require_broker().reveal(),
@@ -77,6 +80,7 @@ def create_app(settings: Settings, tick_seconds: float, *, has_webhooks: bool = 
         beat_schedule={
             "tick": {"task": "evergrant.tick", **tick},
             **({"webhooks": {"task": "evergrant.webhooks", **tick}} if has_webhooks else {}),
+            **({"mails": {"task": "evergrant.mails", **mails}} if settings.smtp_url is not None else {}),
             "prune": {"task": "evergrant.prune", "schedule": PRUNE_SECONDS, "options": {"expires": PRUNE_SECONDS}},
         },
     )

@@ -19,6 +19,7 @@ from worker.commands.drill import drill
 from worker.commands.grants import grants, token
 from worker.commands.keys import keys
 from worker.commands.processes import beat, web, worker
+from worker.commands.reconsent import reconsent
 from worker.commands.up import up
 from worker.commands.webhooks import webhooks
 from worker.domain.errors import ConfigurationError, EvergrantError
@@ -41,6 +42,7 @@ cli.command()(web)
 cli.command()(token)
 cli.command()(drill)
 cli.add_typer(grants, name="grants")
+cli.add_typer(reconsent, name="reconsent")
 cli.add_typer(clients, name="clients")
 cli.add_typer(providers, name="providers")
 cli.add_typer(keys, name="keys")

@@ -1,4 +1,4 @@
-"""The configuration file: providers, clients and the worker's own limits, from TOML."""
+"""The configuration file: providers, clients, mails and the worker's own limits, from TOML."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from worker.domain.errors import ConfigurationError
+from worker.mail.table import MailTable
+from worker.mail.writing import check_templates
 from worker.oauth.provider_values import Duration
 from worker.oauth.registry import Registry, build_registry
 from worker.oauth.validation import validated
@@ -21,7 +23,7 @@ from worker.webhooks.endpoint import Endpoint, build_endpoints
 
 #: What a lease must outlive a request by: the settle, a slow commit, a paused process that wakes up.
 LEASE_MARGIN: Final = timedelta(seconds=10)
-_TABLES: Final = ("providers", "clients", "webhooks", "worker")
+_TABLES: Final = ("providers", "clients", "webhooks", "mails", "worker")
 
 
 class WorkerLimits(BaseModel):
@@ -45,6 +47,7 @@ class Configuration:
     registry: Registry
     worker: WorkerLimits
     webhooks: Mapping[str, Endpoint]
+    mails: MailTable
     catalogue: Mapping[str, Any]  #: the shipped facts, as they are written
     own_providers: Mapping[str, Any]  #: `[providers.*]` of the configuration, as they are written
 
@@ -78,10 +81,17 @@ def load_configuration(settings: Settings, environment: Mapping[str, str] | None
         webhooks = build_endpoints(_table(tables, "webhooks"), clients=tuple(registry.clients), environment=environment)
         worker = validated(WorkerLimits, "worker", tables.get("worker", {}))
         _check_lease(worker, registry)
+        mails = validated(MailTable, "mails", tables.get("mails", {}))
+        check_templates(mails.templates)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path or catalogue_path()}: {error}") from None
     return Configuration(
-        registry=registry, worker=worker, webhooks=webhooks, catalogue=catalogue, own_providers=own_providers
+        registry=registry,
+        worker=worker,
+        webhooks=webhooks,
+        mails=mails,
+        catalogue=catalogue,
+        own_providers=own_providers,
     )
 
 

@@ -7,7 +7,7 @@ One process serves its own registry. Where several processes of one machine shar
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -106,6 +106,12 @@ class Metrics:
             ["client", "outcome"],
             registry=registry,
         )
+        self.reconsent_mails = Counter(
+            "evergrant_reconsent_mails_total",
+            "Mails that ask owners to authorize again, by what became of each attempt; one for each grant in a mail.",
+            ["client", "outcome"],
+            registry=registry,
+        )
         self.last_scan = Gauge(
             "evergrant_last_scan_timestamp_seconds",
             "When what is due was last looked for, as seconds since the epoch.",
@@ -180,6 +186,11 @@ class Metrics:
         """Count one attempt to deliver an event: `delivered`, `failed`, `dead` or `gone`."""
         self.webhook_deliveries.labels(endpoint, outcome).inc()
         self.webhook_duration.labels(endpoint).observe(seconds)
+
+    def mailed(self, clients: Sequence[str], outcome: str) -> None:
+        """Count what became of a mail, for the client of each grant in it."""
+        for client in clients:
+            self.reconsent_mails.labels(client, outcome).inc()
 
     def scanned(self, seconds: float) -> None:
         """Note that a scan was made."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
 from worker.domain.grant import ClaimedGrant
+from worker.domain.mail_fate import Fate
 from worker.domain.outcome import Outcome, Rotated, label
+from worker.domain.reconsent import MailState
 from worker.logging import get_logger
 from worker.metrics import Metrics
 from worker.storage.escrow import EscrowDrained
@@ -170,6 +173,21 @@ class Observers:
     def webhook_gone(self, endpoint: str) -> None:
         """Log that an endpoint wants no events any more."""
         log.error("webhook_endpoint_gone", endpoint=endpoint)
+
+    def mailed(self, clients: Sequence[str], fate: Fate) -> None:
+        """Count and log what became of a mail; neither its address nor its link is shown."""
+        self._metrics.mailed(clients, fate.outcome)
+        fields = {"clients": sorted(set(clients)), "grants": len(clients)}
+        if fate.state is MailState.SENT:
+            log.info("mail_sent", **fields)
+        else:
+            told = {"status": fate.status} if fate.status is not None else {}
+            log.warning("mail_not_sent", **fields, outcome=fate.outcome, why=fate.why, **told)
+
+    def mails_given_back(self, clients: Sequence[str]) -> None:
+        """Count and log mails whose worker ended while it sent them."""
+        self._metrics.mailed(clients, "in_doubt")
+        log.warning("mails_given_back", grants=len(clients))
 
     def failed(self, event: str, error: BaseException) -> None:
         """Log what could not be done for one grant or event."""

@@ -69,8 +69,7 @@ class Runtime:
             self._end_loop()
 
     def _begin_stop(self, seconds: float) -> None:
-        self.container.drains.stop()
-        self.container.webhooks.stop()
+        self.container.stop_claiming()
         self._loop.call_later(seconds, self._let_go.set_result, None)
 
     async def _create(self, create: Callable[[], Container]) -> Container:
@@ -84,8 +83,7 @@ class Runtime:
         return container
 
     async def _finish(self, seconds: float) -> None:
-        self.container.drains.stop()
-        self.container.webhooks.stop()
+        self.container.stop_claiming()
         others = asyncio.all_tasks() - {asyncio.current_task(), *self._keepers}
         if others:
             _done, late = await asyncio.wait(others, timeout=seconds)

@@ -40,7 +40,15 @@ def deliver(endpoint: str) -> None:
     runtime().wait_for(runtime().container.webhooks.deliver(endpoint))
 
 
+@app.task(name="evergrant.mails")
+def mails() -> None:
+    """Note the grants that have died and send what is due."""
+    container = runtime().container
+    runtime().wait_for(container.mails.round(container.configuration.worker.drain_time.total_seconds()))
+
+
 @app.task(name="evergrant.prune")
 def prune() -> None:
-    """Remove what nobody needs any more."""
+    """Note the consents that are about to end, and remove what nobody needs any more."""
+    runtime().wait_for(runtime().container.mails.notes.note_ends())
     runtime().wait_for(runtime().container.dispatch.prune())

@@ -146,7 +146,7 @@ def test_an_unknown_table_is_named(path: Path, text: str) -> None:
     """A misspelt table is refused with those that are known."""
     name = text.strip("[]\n").split(".")[0].split(" ")[0].rstrip("]")
 
-    assert complaint(path, text) == f"FILE: unknown table [{name}] (known: providers, clients, webhooks, worker)"
+    assert complaint(path, text) == f"FILE: unknown table [{name}] (known: providers, clients, webhooks, mails, worker)"
 
 
 @pytest.mark.parametrize("name", ["providers", "clients"])

@@ -2,6 +2,7 @@
 
 EvergrantError
 ├── ConfigurationError   a setting, the configuration file or the key ring is wrong: exit code 2
+├── MailTemplateError    an operator's template cannot be written with
 ├── SchemaMismatchError  the database is behind or ahead of this code
 └── SealError            a sealed column does not open
 ├── UnknownKeyError  under a key the ring does not hold
@@ -17,6 +18,10 @@ class EvergrantError(Exception):
 
 class ConfigurationError(EvergrantError):
     """A setting is missing, unknown or contradictory."""
+
+
+class MailTemplateError(EvergrantError):
+    """A template of mails cannot be written with."""
 
 
 class SchemaMismatchError(EvergrantError):

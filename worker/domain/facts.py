@@ -68,6 +68,11 @@ class TokenFacts:
     strike_interval: timedelta = DEFAULT_STRIKE_INTERVAL
 
     @property
+    def has_fixed_end(self) -> bool:
+        """Whether a consent ends at an instant that no refresh moves: its owner is needed ahead of it."""
+        return self.refresh_anchor is Anchor.CONSENT
+
+    @property
     def is_resend_safe(self) -> bool:
         """Whether the same refresh token may be presented again at any time after an unread answer."""
         return self.rotation is Rotation.NEVER or self.old_token in {OldToken.STAYS_VALID, OldToken.UNTIL_NEW_USED}

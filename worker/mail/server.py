@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from worker.domain.address import for_the_wire, is_address
 from worker.domain.loopback import is_loopback
 from worker.domain.secret import Secret
 
@@ -82,16 +83,12 @@ def read_sender(text: str) -> Address:
 
     """
     found = getaddresses([text])
-    name, address = found[0] if len(found) == 1 else ("", "")
-    local, _, domain = address.rpartition("@")
-    if not (local and domain and text.isprintable()) or any(character in address for character in ' <>,;"'):
+    name, address = found[0] if len(found) == 1 and text.isprintable() else ("", "")
+    if not is_address(address):
         message = "is not an e-mail address such as tokens@example.com, or Tokens <tokens@example.com>"
         raise ValueError(message)
-    try:
-        return Address(display_name=name, username=local, domain=domain.encode("idna").decode("ascii"))
-    except (ValueError, IndexError):  # what the standard library raises for a part that no address may have
-        message = "holds characters that an e-mail address cannot have"
-        raise ValueError(message) from None
+    local, _, domain = for_the_wire(address).rpartition("@")
+    return Address(display_name=name, username=local, domain=domain)
 
 
 def _split(url: str) -> SplitResult:

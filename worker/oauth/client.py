@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
+from worker.domain.address import is_address
 from worker.domain.allowance import ClientLimits
 from worker.domain.facts import Keep
+from worker.domain.reconsent import MailMode
 from worker.domain.secret import Secret
 from worker.oauth.provider import Provider
 from worker.oauth.provider_values import STRICT, Endpoint, Rate
@@ -22,6 +24,13 @@ DEFAULT_MAX_IN_FLIGHT: Final = 100
 
 def _references(value: object) -> object:
     return [value] if isinstance(value, str) else value
+
+
+def _address(text: str) -> str:
+    if not is_address(text):
+        message = "is not an e-mail address"
+        raise ValueError(message)
+    return text
 
 
 class ClientEntry(BaseModel):
@@ -43,6 +52,12 @@ class ClientEntry(BaseModel):
     certificate: str | None = None  #: PEM; for mutual TLS, and named in client assertions by its SHA-256
     rate: Rate | None = None
     max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = DEFAULT_MAX_IN_FLIGHT
+    display_name: str | None = None  #: for owners, in mails and on pages; the provider's where there is none
+    reconsent_mails: MailMode = MailMode.AUTO
+    #: Who is mailed about a grant whose owner's address is not known.
+    fallback_recipients: Annotated[
+        tuple[Annotated[str, AfterValidator(_address)], ...], BeforeValidator(_references)
+    ] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,3 +85,6 @@ class Client:
     placeholders: Mapping[str, str] = field(default_factory=dict)  #: the operator's, checked
     key: ClientKey | None = None
     limits: ClientLimits
+    display_name: str
+    reconsent_mails: MailMode = MailMode.AUTO
+    fallback_recipients: tuple[str, ...] = ()

@@ -116,6 +116,9 @@ def _client(
         limits=ClientLimits(
             rate_per_second=entry.rate or provider.limits.refreshes_per_client, max_in_flight=entry.max_in_flight
         ),
+        display_name=entry.display_name or provider.display_name or provider.name,
+        reconsent_mails=entry.reconsent_mails,
+        fallback_recipients=entry.fallback_recipients,
     )
 
 

@@ -20,6 +20,8 @@ AUTHORIZATION_REQUESTS: Final = timedelta(days=1)
 ROTATIONS: Final = timedelta(days=7)
 #: What happened is kept for a quarter of a year: longer than a reminder or a complaint takes to come.
 EVENTS: Final = timedelta(days=90)
+#: A mail is told of as long as the events are; none that waits is that old.
+RECONSENT_MAILS: Final = EVENTS
 #: As long as `worker.storage.idempotency` answers out of them.
 IDEMPOTENT_REQUESTS: Final = KEPT
 
@@ -39,6 +41,15 @@ _PRUNE: Final = {
                  ORDER BY began_at LIMIT :limit)
         """),
         IDEMPOTENT_REQUESTS,
+    ),
+    "reconsent_mails": (
+        text("""
+            DELETE FROM reconsent_mails WHERE id IN (
+                SELECT id FROM reconsent_mails WHERE created_at < now() - CAST(:age AS interval)
+                   AND state NOT IN ('waiting', 'sending')
+                 ORDER BY created_at LIMIT :limit)
+        """),
+        RECONSENT_MAILS,
     ),
     "rotations": (
         text("""

@@ -30,6 +30,7 @@ _FORMAT: Final = 1
 _NONCE_BYTES: Final = 12  # NIST SP 800-38D: the length AES-GCM is made for
 KEY_BYTES: Final = 32  # AES-256
 _FINGERPRINT: Final = b"evergrant: fingerprints of refresh tokens"  # sets the derived key apart from the sealing one
+_SIGNATURE: Final = b"evergrant: signatures of links"  # likewise
 _FINGERPRINT_BYTES: Final = 16  # 128 bits: no two tokens of one installation meet by chance
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 
@@ -62,9 +63,8 @@ class KeyRing:
 
     def __init__(self, keys: dict[str, Secret], random_bytes: Callable[[int], bytes]) -> None:
         self._ciphers = {key_id: AESGCM(base64.b64decode(key.reveal())) for key_id, key in keys.items()}
-        self._fingerprint_keys = {
-            key_id: hmac.digest(base64.b64decode(key.reveal()), _FINGERPRINT, "sha256") for key_id, key in keys.items()
-        }
+        self._fingerprint_keys = _derived(keys, _FINGERPRINT)
+        self._signature_keys = _derived(keys, _SIGNATURE)
         self._sealing_id = next(iter(keys))
         self._random_bytes = random_bytes
 
@@ -95,6 +95,15 @@ class KeyRing:
         digest = hmac.digest(key, value.reveal().encode("utf-8", "surrogatepass"), "sha256")
         return f"{self._sealing_id}:{digest[:_FINGERPRINT_BYTES].hex()}"
 
+    def sign(self, message: bytes) -> bytes:
+        """Return a signature (HMAC-SHA-256) by the sealing key, 32 bytes."""
+        return hmac.digest(self._signature_keys[self._sealing_id], message, "sha256")
+
+    def has_signed(self, message: bytes, signature: bytes) -> bool:
+        """Tell whether a signature is ours, by any key of the ring; a key that was taken out of it counts no more."""
+        made = (hmac.digest(key, message, "sha256") for key in self._signature_keys.values())
+        return any(hmac.compare_digest(one, signature) for one in made)
+
     def open(self, sealed: bytes, column: Column, row: UUID | str) -> Secret:
         """Open what was sealed for this column of this row.
 
@@ -117,6 +126,10 @@ class KeyRing:
                 "the key in EVERGRANT_KEYS under this id is another one, or the row was altered"
             ) from None
         return Secret(opened.decode("utf-8", "surrogatepass"))
+
+
+def _derived(keys: dict[str, Secret], use: bytes) -> dict[str, bytes]:
+    return {key_id: hmac.digest(base64.b64decode(key.reveal()), use, "sha256") for key_id, key in keys.items()}
 
 
 def _split(sealed: bytes, column: Column, row: UUID | str) -> tuple[str, bytes, bytes]:

@@ -289,7 +289,7 @@ class ReconsentMail(Base):
         CheckConstraint(f"kind IN ({_MAIL_KINDS})", name="kind"),
         CheckConstraint(f"state IN ({_MAIL_STATES})", name="state"),
         Index("uq_reconsent_mails_occasion", "grant_id", "death", "kind", "number", unique=True),
-        Index("ix_reconsent_mails_due", "due_at", postgresql_where=text("state = 'waiting'")),
+        Index("ix_reconsent_mails_due", "client", "due_at", "id", postgresql_where=text("state = 'waiting'")),
         Index("ix_reconsent_mails_claimed", "claimed_until", postgresql_where=text("state = 'sending'")),
         # What else waits for the same owner, and when the owner had the last one.
         Index("ix_reconsent_mails_recipient", "recipient", "sent_at"),

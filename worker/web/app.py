@@ -13,7 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from worker.bootstrap import Container, software
-from worker.web import consent, health, metrics, page
+from worker.web import consent, health, metrics, page, reconsent
 from worker.web.api.application import add_api
 from worker.web.gauges import DatabaseGauges
 from worker.web.headers import SecurityHeaders
@@ -50,6 +50,7 @@ def create_web_app(create: Callable[[], Container], registry: CollectorRegistry 
     app.state.registry = registry
     app.add_middleware(SecurityHeaders)
     app.include_router(consent.router)
+    app.include_router(reconsent.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(page.router)

@@ -27,6 +27,7 @@ NEEDED: Final[Mapping[tuple[str, str], Role]] = {
     ("POST", "/v1/grants/{grant_id}/refresh"): Role.OPERATOR,
     ("POST", "/v1/grants/{grant_id}/pause"): Role.OPERATOR,
     ("POST", "/v1/grants/{grant_id}/resume"): Role.OPERATOR,
+    ("POST", "/v1/grants/{grant_id}/reconsent"): Role.OPERATOR,
     ("GET", "/v1/clients"): Role.READER,
     ("POST", "/v1/clients/{client}/pause"): Role.OPERATOR,
     ("POST", "/v1/clients/{client}/resume"): Role.OPERATOR,

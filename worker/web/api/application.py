@@ -11,12 +11,19 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from worker.web.api import access_tokens, clients, events, grant_acts, grants
+from worker.web.api import access_tokens, clients, events, grant_acts, grants, reconsent
 from worker.web.api.problems import SCHEMA
 from worker.web.api.route import ApiRoute, as_problem
 
 PREFIX: Final = "/v1"
-_ROUTERS: Final = (grants.router, grant_acts.router, access_tokens.router, clients.router, events.router)
+_ROUTERS: Final = (
+    grants.router,
+    grant_acts.router,
+    reconsent.router,
+    access_tokens.router,
+    clients.router,
+    events.router,
+)
 _ABOUT: Final = (
     "Adopts OAuth 2.0 grants, keeps them alive, and gives out access tokens that are fresh. "
     "Errors are problem documents (RFC 9457). A POST takes an Idempotency-Key."

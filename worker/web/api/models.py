@@ -82,6 +82,15 @@ class RevokedAnswer(Answer):
     ]
 
 
+class MailAnswer(Answer):
+    """A mail that asks an owner to authorize again. It is sent within seconds, unless it is held."""
+
+    id: UUID
+    grant: UUID
+    recipient: Annotated[str, Field(description="The owner's address, or the client's fallback recipients.")]
+    held: Annotated[bool, Field(description="Whether it waits until the client's brake is off.")]
+
+
 class AccessTokenAnswer(Answer):
     """An access token that is valid for at least `min_ttl`, unless the provider gives none that lives so long."""
 

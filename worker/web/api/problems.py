@@ -32,6 +32,8 @@ class Kind(StrEnum):
     CLIENT_HELD_BACK = "client-held-back"
     CLIENT_NOT_CONFIGURED = "client-not-configured"
     REFRESH_FAILED = "refresh-failed"
+    MAIL_NOT_SENT = "mail-not-sent"
+    NO_MAIL_SERVER = "no-mail-server"
     REQUEST_UNDER_WAY = "request-under-way"
     IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused"
     DATABASE_AWAY = "database-away"
@@ -54,6 +56,8 @@ _TITLES: Final[Mapping[Kind, str]] = {
     Kind.CLIENT_HELD_BACK: "The client is not refreshed at the moment",
     Kind.CLIENT_NOT_CONFIGURED: "The client is not configured",
     Kind.REFRESH_FAILED: "The refresh brought no tokens",
+    Kind.MAIL_NOT_SENT: "The owner is not mailed",
+    Kind.NO_MAIL_SERVER: "There is no mail server",
     Kind.REQUEST_UNDER_WAY: "The same request is under way",
     Kind.IDEMPOTENCY_KEY_REUSED: "This Idempotency-Key was used for another request",
     Kind.DATABASE_AWAY: "The database does not answer",

@@ -1,0 +1,9 @@
+// A second press would find the link used. Without this script the page that says so helps on.
+addEventListener("submit", (event) => {
+  if (event.target.dataset.pressed) event.preventDefault();
+  event.target.dataset.pressed = "yes";
+});
+// Who comes back with the browser's own button may press again.
+addEventListener("pageshow", () => {
+  for (const form of document.forms) delete form.dataset.pressed;
+});
