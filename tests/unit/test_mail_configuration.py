@@ -91,7 +91,7 @@ def test_what_is_set_is_read(tmp_path: Path) -> None:
         ('[mails]\ndigest_at = "08:00+02:00"\n', "[mails] digest_at: is a time of day in UTC"),
         ('[mails]\ntemplates = "/there/is/none"\n', "[mails] templates: /there/is/none is not a folder"),
         (CLIENT + 'reconsent_mails = "never"\n', "[clients.acme] reconsent_mails: "),
-        (CLIENT + 'fallback_recipients = ["ops"]\n', "fallback_recipients.0: is not an e-mail address"),
+        (CLIENT + 'fallback_recipients = ["ops"]\n', "fallback_recipients, entry 1: is not an e-mail address"),
     ],
 )
 def test_a_wrong_value_is_one_line(tmp_path: Path, text: str, said: str) -> None:
