@@ -58,12 +58,13 @@ from worker.usecases.api_access import ApiAccess
 from worker.usecases.code_exchange import CodeExchange
 from worker.usecases.consent import ConsentFlow
 from worker.usecases.dispatch import Dispatch
-from worker.usecases.drain import Drains, DrainSupplies, Window
+from worker.usecases.drain import Drains, DrainSupplies
 from worker.usecases.give_back import GivingBack
 from worker.usecases.operate import GrantOperations
 from worker.usecases.rotate import Rotation
 from worker.usecases.store_consent import ConsentStore
 from worker.usecases.webhooks import Webhooks
+from worker.usecases.window import Window
 from worker.webhooks.sender import Sender
 
 #: Connections of one process's event loop: ticks and requests hold one for some milliseconds each, the presence one.

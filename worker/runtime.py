@@ -33,6 +33,7 @@ class Runtime:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="event-loop", daemon=True)
         self._keepers: set[asyncio.Task[None]] = set()
+        self._started: set[asyncio.Task[object]] = set()
         self._let_go: Future[None] = Future()  # done when nobody may be waited for any longer
         self._stops_at: float | None = None
         self._thread.start()
@@ -45,6 +46,21 @@ class Runtime:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run work on the loop and wait for it; called from any other thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def start(self, work: Coroutine[Any, Any, object], event: str) -> None:
+        """Start work on the loop and do not wait for it; an error is logged under the event's name."""
+        self._loop.call_soon_threadsafe(self._start, work, event)
+
+    def _start(self, work: Coroutine[Any, Any, object], event: str) -> None:
+        task = self._loop.create_task(work)
+        self._started.add(task)
+        task.add_done_callback(lambda done: self._ended(done, event))
+
+    def _ended(self, task: asyncio.Task[object], event: str) -> None:
+        self._started.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.container.observers.failed(event, error)
 
     def wait_for(self, work: Coroutine[Any, Any, object]) -> None:
         """Run work on the loop and wait for it, but no longer than a stop allows: then it goes on without us."""

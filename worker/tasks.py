@@ -24,7 +24,8 @@ def drain(client: str) -> None:
     configured = container.configuration.registry.clients.get(client)
     if configured is not None:
         seconds = container.configuration.worker.drain_time.total_seconds()
-        runtime().wait_for(container.drains.drain(configured, seconds))
+        # Not waited for: a thread that waits for a slow provider would be missing for everybody's ticks.
+        runtime().start(container.drains.drain(configured, seconds), "drain_failed")
 
 
 @app.task(name="evergrant.webhooks")

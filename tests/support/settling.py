@@ -32,10 +32,13 @@ async def drain(container: Container, client: SandboxClient) -> int:
     return await container.drains.drain(container.configuration.registry.client(client.name), DRAIN_SECONDS)
 
 
-async def claim(container: Container, client: SandboxClient, free: int, lease: timedelta = LEASE) -> Claimed:
-    """Claim a client's due grants."""
+async def claim(
+    container: Container, client: SandboxClient, free: int, lease: timedelta = LEASE, since: datetime | None = None
+) -> Claimed:
+    """Claim a client's due grants, from a place in line on."""
     limits = container.configuration.registry.client(client.name).limits
-    return await container.access_tokens.claims.claim_due(client.name, limits=limits, free=free, lease=lease)
+    claims = container.access_tokens.claims
+    return await claims.claim_due(client.name, limits=limits, free=free, lease=lease, since=since)
 
 
 async def settle(container: Container, grant: ClaimedGrant, settlement: Settlement) -> Settled:

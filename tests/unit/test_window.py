@@ -6,8 +6,10 @@ import asyncio
 from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from worker.usecases.drain import Window
+from worker.usecases.window import Window, room
 
 pytestmark = pytest.mark.anyio
 
@@ -18,19 +20,47 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-async def test_places_are_counted() -> None:
-    """What is taken is not free, and what is given back is."""
-    window = Window(limit=3)
+def fill(window: Window, client: str) -> int:
+    """Take all that a client may have, and return how many those are."""
+    taken = 0
+    while places := window.room(client):
+        window.take(client, places)
+        taken += places
+    return taken
 
-    window.take(2)
-    assert window.free == 1
-    window.give_back()
-    assert window.free == 2
-    window.take(2)
-    assert window.free == 0
-    window.give_back(2)
-    window.give_back(0)
-    assert window.free == 2
+
+async def test_places_are_counted() -> None:
+    """What is taken is not there for others, and what is given back is."""
+    window = Window(limit=1)
+
+    window.take("a", 1)
+    assert window.room("a") == window.room("b") == 0
+    window.give_back("a")
+    assert window.room("a") == window.room("b") == 1
+    window.give_back("b", 0)
+    assert window.room("b") == 1
+
+
+async def test_a_client_alone_leaves_a_third() -> None:
+    """Two thirds of the places go to one client, and not one more."""
+    assert fill(Window(limit=200), "slow") == 134
+
+
+async def test_slow_clients_leave_room_for_another() -> None:
+    """However many clients hold all that they may, the next one finds a place."""
+    window = Window(limit=200)
+    shares = [fill(window, f"slow-{number}") for number in range(8)]
+
+    assert all(shares)
+    assert window.room("quick") > 0
+
+
+@given(free=st.integers(0, 1000), others=st.integers(0, 1000), held=st.integers(0, 1000))
+def test_nobody_takes_more_than_there_is(free: int, others: int, held: int) -> None:
+    """The room is between nothing and what is free, and who holds nothing is let in while anything is."""
+    limit = free + others + held
+    assert 0 <= room(limit=limit, free=free, held=held) <= free
+    assert (room(limit=limit, free=free, held=0) > 0) is (free > 0)
 
 
 async def test_a_free_place_is_not_waited_for() -> None:
@@ -38,81 +68,59 @@ async def test_a_free_place_is_not_waited_for() -> None:
     window = Window(limit=1)
 
     async with asyncio.timeout(5):
-        await window.wait_for_place()
-        window.take(1)
-        window.give_back()
-        await window.wait_for_place()
+        await window.wait_for_room("a")
+        window.take("a", 1)
+        window.give_back("a")
+        await window.wait_for_room("a")
 
 
 async def test_who_waits_is_woken_by_a_place() -> None:
     """A full window makes everybody wait until a place is given back."""
     window = Window(limit=2)
-    window.take(2)
-    waiting = asyncio.create_task(window.wait_for_place())
+    window.take("a", 2)
+    waiting = asyncio.create_task(window.wait_for_room("b"))
     await turns()
     assert not waiting.done()
 
-    window.give_back()
+    window.give_back("a")
 
     async with asyncio.timeout(5):
         await waiting
 
 
-async def test_a_place_given_back_and_taken_again_wakes_nobody_for_nothing() -> None:
-    """Who is woken looks again: a place that was taken meanwhile is waited for once more."""
+async def test_all_who_wait_are_woken_and_look_again() -> None:
+    """One place wakes everybody; whoever is too late for it waits on."""
     window = Window(limit=1)
-    window.take(1)
-    waiting = asyncio.create_task(window.wait_for_place())
-    await turns()
+    window.take("a", 1)
+    got: list[str] = []
 
-    window.give_back()
-    window.take(1)
-    await turns()
-    assert not waiting.done()
+    async def wait(client: str) -> None:
+        await window.wait_for_room(client)
+        window.take(client, 1)
+        got.append(client)
 
-    window.give_back()
+    waiting = [asyncio.create_task(wait(name)) for name in ("b", "c")]
+    await turns()
+    window.give_back("a")
+    await turns()
+    assert len(got) == 1
+
+    window.give_back(got[0])
     async with asyncio.timeout(5):
-        await waiting
+        await asyncio.gather(*waiting)
+    assert sorted(got) == ["b", "c"]
 
 
-async def test_no_more_places_are_taken_than_there_are() -> None:
-    """Many drains that wait and take share the window without ever overfilling it, and all come to an end."""
-    window = Window(limit=3)
-    in_flight, most, done = 0, 0, 0
-
-    async def drain(places: int) -> None:
-        nonlocal in_flight, most, done
-        for _ in range(20):
-            await window.wait_for_place()
-            taken = min(places, window.free)
-            window.take(taken)
-            in_flight += taken
-            most = max(most, in_flight)
-            assert window.free >= 0
-            await turns(places)
-            in_flight -= taken
-            window.give_back(taken)
-        done += 1
-
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-        for number in range(12):
-            group.create_task(drain(1 + number % 3))
-
-    assert (done, in_flight, window.free, most) == (12, 0, 3, 3)
-
-
-async def test_a_waiter_that_is_cancelled_takes_nothing() -> None:
-    """A cancelled wait leaves the window as it was, and the next waiter is still woken."""
+async def test_who_gives_up_waiting_takes_nothing() -> None:
+    """A cancelled wait leaves the places as they were."""
     window = Window(limit=1)
-    window.take(1)
-    cancelled, waiting = (asyncio.create_task(window.wait_for_place()) for _ in range(2))
+    window.take("a", 1)
+    waiting = asyncio.create_task(window.wait_for_room("b"))
     await turns()
 
-    cancelled.cancel()
+    waiting.cancel()
     with suppress(asyncio.CancelledError):
-        await cancelled
-    window.give_back()
-
-    async with asyncio.timeout(5):
         await waiting
-    assert window.free == 1
+    window.give_back("a")
+
+    assert window.room("c") == 1

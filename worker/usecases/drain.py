@@ -7,9 +7,10 @@ as soon as it is free, so one slow answer delays nobody.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 from worker.domain.grant import ClaimedGrant
@@ -21,6 +22,7 @@ from worker.storage.settle_queue import SettleQueue
 from worker.usecases.observer import RotationObserver
 from worker.usecases.rotate import Rotation
 from worker.usecases.unreadable import UNREADABLE, lacks_a_key, put_off
+from worker.usecases.window import Window
 
 #: Places that fall free this soon after each other are filled by one claim, seconds.
 CLAIM_PAUSE: Final = 0.01
@@ -31,35 +33,6 @@ STARTS_PER_TURN: Final = 4
 BUSY_TURN: Final = 0.004
 #: With requests still in flight and nothing due, look again after this many seconds even without a new ticket.
 LOOK_AGAIN: Final = 1.0
-
-
-@dataclass(slots=True, kw_only=True)
-class Window:
-    """The places for requests in flight of one process, shared by all its drains."""
-
-    limit: int
-    _taken: int = 0
-    _freed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def free(self) -> int:
-        """Return how many places are free."""
-        return self.limit - self._taken
-
-    def take(self, places: int) -> None:
-        """Take places."""
-        self._taken += places
-
-    def give_back(self, places: int = 1) -> None:
-        """Give places back, and wake who waits for one."""
-        self._taken -= places
-        self._freed.set()
-
-    async def wait_for_place(self) -> None:
-        """Return once a place is free."""
-        while self.free <= 0:
-            self._freed.clear()
-            await self._freed.wait()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,6 +68,8 @@ class Drain:
         self._wake = asyncio.Event()
         self._wants_place = False
         self._stopping = False
+        self._reached: datetime | None = None
+        self._began_at = 0.0
 
     def nudge(self) -> None:
         """Look for due grants again: another ticket came while this drain was at work."""
@@ -131,32 +106,53 @@ class Drain:
             await asyncio.shield(asyncio.wait(self._in_flight))
 
     async def _claim(self) -> Claimed:
-        window = self._supplies.window
-        await window.wait_for_place()
+        window, name = self._supplies.window, self._client.name
+        await window.wait_for_room(name)
         # Taken before the claim is asked for, so that two drains cannot claim into the same place.
-        places = min(window.free, self._client.limits.max_in_flight - len(self._in_flight))
+        places = min(window.room(name), self._client.limits.max_in_flight - len(self._in_flight))
         if places <= 0 or self._stopping:
             return Claimed(held=True)
-        window.take(places)
+        window.take(name, places)
         claimed = Claimed()
         try:
             claimed = await self._supplies.claims.claim_due(
-                self._client.name, limits=self._client.limits, free=places, lease=self._supplies.lease
+                name,
+                limits=self._client.limits,
+                free=places,
+                lease=self._supplies.lease,
+                since=self._place_in_line(),
             )
         finally:
-            window.give_back(places - len(claimed.grants))
+            window.give_back(name, places - len(claimed.grants))
+        self._reached = claimed.reached if claimed.more else None
         await self._start(claimed)  # before anything else can fail: their leases are running
         if claimed.unreadable:
             await self._put_off(claimed)
         return claimed
 
+    def _place_in_line(self) -> datetime | None:
+        """Return where the claim before ended, for a while: what was passed over since then is looked for after it."""
+        now = self._supplies.tick()
+        if self._reached is None or now - self._began_at > LOOK_AGAIN:
+            self._reached, self._began_at = None, now
+        return self._reached
+
     async def _start(self, claimed: Claimed) -> None:
-        for number, grant in enumerate(claimed.grants, start=1):
-            task = asyncio.create_task(self._rotate(grant))
-            self._in_flight.add(task)
-            task.add_done_callback(self._in_flight.discard)
-            if number % STARTS_PER_TURN == 0:
+        left = deque(claimed.grants)
+        try:
+            while left:
+                for _ in range(min(STARTS_PER_TURN, len(left))):
+                    self._begin(left.popleft())
                 await asyncio.sleep(0)
+        finally:
+            # Whatever ended this: their leases are running, and their spend is recorded.
+            for grant in left:
+                self._begin(grant)
+
+    def _begin(self, grant: ClaimedGrant) -> None:
+        task = asyncio.create_task(self._rotate(grant))
+        self._in_flight.add(task)
+        task.add_done_callback(self._in_flight.discard)
 
     async def _is_busy(self) -> bool:
         """Tell whether the event loop has as much to do as it can do soon."""
@@ -170,7 +166,7 @@ class Drain:
         except Exception as error:  # noqa: BLE001 -- one grant's trouble must not end the others; its lease and spend record tell the rest
             self._supplies.on_error("rotation_failed", error)
         finally:
-            self._supplies.window.give_back()
+            self._supplies.window.give_back(self._client.name)
             is_last = len(self._in_flight) == 1
             if self._wants_place or is_last:
                 self._wake.set()
