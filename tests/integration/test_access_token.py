@@ -23,7 +23,7 @@ from worker.sandbox.profiles import RFC6749
 from worker.sandbox.server import RunningSandbox
 from worker.storage.grants import Grants, HeldToken
 from worker.storage.sealing import generate_key
-from worker.usecases.access_token import FreshToken, HeldBack, NoSuchGrant, NotKeptAlive, RefreshFailed
+from worker.usecases.access_token import FreshToken, HeldBack, NoSuchGrant, NotKeptAlive, RefreshFailed, TooEarly
 
 pytestmark = pytest.mark.anyio
 
@@ -352,4 +352,64 @@ async def test_one_who_gives_up_takes_the_token_from_nobody(
 
             assert isinstance(await second, FreshToken)
             assert container.access_tokens.flights == {}
+    assert sandbox.control.report().refreshes_presented == 1
+
+
+async def test_no_refresh_on_demand_before_the_provider_allows_it(
+    sandbox: RunningSandbox, make_container: ContainerMaker
+) -> None:
+    """Exact Online refuses a refresh until shortly before the token's end: until then the stored token is given out."""
+    client = register(sandbox, provider='earliest_margin = "30s"')
+    async with make_container(client.toml, **client.environment) as container:
+        [(grant_id, seeded)] = await adopt(container, sandbox, client, due=False)
+        ends = "UPDATE grants SET issued_at = now() - interval '10 min', access_expires_at = now() + interval '{}'"
+        await execute(container, ends.format("40s"))
+
+        given = await container.access_tokens.fresh(grant_id, MINUTE)
+        early = await container.access_tokens.refresh(grant_id)
+
+        assert isinstance(given, FreshToken)
+        assert given.access_token == seeded.access_token
+        assert isinstance(early, TooEarly)
+        assert timedelta(seconds=10) < early.at - given.now < timedelta(seconds=20)
+        assert sandbox.control.report().refreshes_presented == 0
+
+        await execute(container, ends.format("20s"))  # the window is open
+        given = await container.access_tokens.fresh(grant_id, MINUTE)
+
+        assert isinstance(given, FreshToken)
+        assert given.access_token != seeded.access_token
+    assert sandbox.control.report().refreshes_presented == 1
+
+
+async def test_a_grant_is_not_refreshed_on_demand_more_often_than_its_provider_takes(
+    sandbox: RunningSandbox, make_container: ContainerMaker
+) -> None:
+    """Whoever asks again and again for more than a token's whole life costs one refresh, and not one each time."""
+    client = register(sandbox, provider='limits.refreshes_per_grant = "6/m"')
+    async with make_container(client.toml, **client.environment) as container:
+        [(grant_id, _seeded)] = await adopt(container, sandbox, client, due=False)
+        await execute(container, "UPDATE grants SET issued_at = now() - interval '1 minute'")
+
+        given = [await container.access_tokens.fresh(grant_id, timedelta(days=30)) for _ in range(3)]
+
+        assert len({token.access_token for token in given if isinstance(token, FreshToken)}) == 1
+        assert len(given) == 3
+        assert isinstance(await container.access_tokens.refresh(grant_id), TooEarly)
+    assert sandbox.control.report().refreshes_presented == 1
+
+
+async def test_a_token_that_has_ended_waits_for_the_provider(
+    sandbox: RunningSandbox, make_container: ContainerMaker
+) -> None:
+    """Where the stored token has ended and the provider takes no refresh yet, the caller waits for it."""
+    client = register(sandbox, provider='limits.refreshes_per_grant = "1/s"')
+    async with make_container(client.toml, **client.environment) as container:
+        [(grant_id, _seeded)] = await adopt(container, sandbox, client, due=False)
+        await execute(container, "UPDATE grants SET issued_at = now(), access_expires_at = now()")
+
+        given = await container.access_tokens.fresh(grant_id, MINUTE)
+
+        assert isinstance(given, FreshToken)
+        assert await value(container, "SELECT issued_at > created_at + interval '1 second' FROM grants")
     assert sandbox.control.report().refreshes_presented == 1

@@ -128,6 +128,23 @@ def test_the_last_error_and_the_state_are_told(
     assert (last_error["reason"], last_error["code"], last_error["status"]) == ("invalid_grant", "invalid_grant", 400)
 
 
+def test_a_refresh_that_the_provider_would_refuse_is_not_sent(sandbox: RunningSandbox, make_web: WebMaker) -> None:
+    """It is a conflict that says when to come again; the stored token is good and is given out meanwhile."""
+    early = register(sandbox, provider='earliest_margin = "30s"')
+    with make_web(early.toml, **early.environment) as web, api(web) as http:
+        [(grant_id, seeded)] = web.run(adopt(web.container, sandbox, early, due=False))
+        ends = "UPDATE grants SET issued_at = now(), access_expires_at = now() + interval '10 min'"
+        web.run(execute(web.container, ends))
+
+        refused = http.post(f"/v1/grants/{grant_id}/refresh")
+        given = http.get(f"/v1/grants/{grant_id}/access-token", params={"min_ttl": 3000}).json()
+
+        problem(refused, 409, "refresh-too-early")
+        assert 500 < int(refused.headers["Retry-After"]) <= 576
+        assert given["access_token"] == seeded.access_token.reveal()
+    assert sandbox.control.report().refreshes_presented == 0
+
+
 @pytest.mark.parametrize(
     ("wanted", "complaint"),
     [

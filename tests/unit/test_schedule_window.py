@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.domain.facts import Anchor, Keep, TokenFacts
-from worker.domain.schedule import rotate_at
+from worker.domain.schedule import refused_until, rotate_at
 
 ISSUED = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -89,6 +89,45 @@ def test_a_grant_is_not_refreshed_more_often_than_it_may_be(
 ) -> None:
     """The provider's limit for one grant counts before a fresh token."""
     assert wait(TokenFacts(refresh_interval=interval), access) == due
+
+
+spans = st.none() | st.timedeltas(min_value=SECOND, max_value=timedelta(hours=2))
+
+
+@settings(deadline=None)
+@given(access=lives, earliest=spans, latest=spans, interval=spans, draw=draws)
+def test_what_is_due_is_never_refused(
+    *, access: timedelta, earliest: timedelta | None, latest: timedelta | None, interval: timedelta | None, draw: float
+) -> None:
+    """A refresh on demand is held to the same window as one by schedule, which never comes before it opens."""
+    shorter = latest if earliest is not None and latest is not None and latest < earliest else None
+    facts = TokenFacts(earliest_margin=earliest, latest_margin=shorter, refresh_interval=interval)
+
+    opens = refused_until(facts, issued_at=ISSUED, access_expires_at=ISSUED + access)
+
+    assert opens is None or opens <= ISSUED + wait(facts, access, draw=draw) + TICK
+    if earliest is not None and earliest < access:
+        assert opens is not None
+        assert opens > ISSUED + access - earliest
+
+
+@pytest.mark.parametrize(
+    ("facts", "opens"),
+    [
+        (TokenFacts(), None),
+        (TokenFacts(earliest_margin=30 * SECOND), 576 * SECOND),
+        (TokenFacts(earliest_margin=30 * SECOND, latest_margin=10 * SECOND), 574 * SECOND),
+        (TokenFacts(earliest_margin=timedelta(minutes=10)), None),
+        (TokenFacts(refresh_interval=timedelta(minutes=1)), timedelta(minutes=1)),
+        (TokenFacts(earliest_margin=30 * SECOND, refresh_interval=timedelta(minutes=11)), timedelta(minutes=11)),
+    ],
+)
+def test_when_a_refresh_on_demand_is_taken(facts: TokenFacts, opens: timedelta | None) -> None:
+    """Of a token of ten minutes: a little past the opening, not more often than the limit, else at any time."""
+    ends = ISSUED + timedelta(minutes=10)
+
+    assert refused_until(facts, issued_at=ISSUED, access_expires_at=ends) == (None if opens is None else ISSUED + opens)
+    assert refused_until(facts, issued_at=None, access_expires_at=None) is None
 
 
 def test_a_countdown_is_no_idle_timeout() -> None:

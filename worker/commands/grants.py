@@ -25,6 +25,7 @@ from worker.usecases.access_token import (
     NoSuchGrant,
     NotKeptAlive,
     RefreshFailed,
+    TooEarly,
 )
 from worker.usecases.consent import LONGEST_SUBJECT
 from worker.usecases.operate import AtProvider, Done, NotPossible
@@ -254,7 +255,7 @@ def _done(grant_id: UUID, result: Done | NotPossible | NoSuchGrant) -> bool:
     return result.changed
 
 
-def _explain(grant: object, result: NoSuchGrant | NotKeptAlive | HeldBack | RefreshFailed) -> NoReturn:
+def _explain(grant: object, result: NoSuchGrant | NotKeptAlive | HeldBack | TooEarly | RefreshFailed) -> NoReturn:
     match result:
         case NoSuchGrant():
             fail(f"there is no grant {grant}")
@@ -262,6 +263,10 @@ def _explain(grant: object, result: NoSuchGrant | NotKeptAlive | HeldBack | Refr
             fail(f"grant {grant} is {state}{f' ({reason})' if reason else ''}: see `evergrant grants show`")
         case HeldBack(client=client):
             fail(f"client {client} is held back now (paused, throttled or its breaker is open): try again later")
+        case TooEarly(at=at):
+            fail(
+                f"grant {grant} is not refreshed before {text(at)}: its provider would refuse; its token is still good"
+            )
         case RefreshFailed(outcome=outcome):
             fail(f"grant {grant} was not refreshed: {label(outcome)}, see `evergrant grants show`")
         case _:

@@ -85,9 +85,34 @@ def _earliest(access: timedelta, facts: TokenFacts, draw: float) -> timedelta:
     interval = facts.refresh_interval or timedelta(0)
     if facts.earliest_margin is None or facts.earliest_margin >= access:
         return interval
-    margin = facts.earliest_margin - (facts.latest_margin or timedelta(0))
     # Past the opening, for our clock started before the provider's; and well before the end.
-    return max(interval, access - facts.earliest_margin + margin * (WINDOW_SHARE + SPREAD_SHARE * draw))
+    return max(interval, access - facts.earliest_margin + _window(facts) * (WINDOW_SHARE + SPREAD_SHARE * draw))
+
+
+def refused_until(
+    facts: TokenFacts, *, issued_at: datetime | None, access_expires_at: datetime | None
+) -> datetime | None:
+    """Return before when a provider refuses to refresh a grant, or None where it lets at any time.
+
+    Args:
+        facts: the window in which the provider lets a grant be refreshed, and how often.
+        issued_at: when the grant's tokens were asked for, where known.
+        access_expires_at: when its access token ends, where known.
+
+    """
+    opens = []
+    if issued_at is not None and facts.refresh_interval is not None:
+        opens.append(issued_at + facts.refresh_interval)
+    if access_expires_at is not None and facts.earliest_margin is not None:
+        margin = facts.earliest_margin
+        if issued_at is None or margin < access_expires_at - issued_at:
+            # As far past the opening as a grant that is due: our clock started before the provider's.
+            opens.append(access_expires_at - margin + _window(facts) * WINDOW_SHARE)
+    return max(opens, default=None)
+
+
+def _window(facts: TokenFacts) -> timedelta:
+    return (facts.earliest_margin or timedelta(0)) - (facts.latest_margin or timedelta(0))
 
 
 def backoff(failures: int, draw: float) -> timedelta:

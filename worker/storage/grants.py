@@ -58,6 +58,7 @@ class HeldToken:
     state_reason: str | None
     generation: int
     access_token: Secret | None
+    issued_at: datetime | None
     access_expires_at: datetime | None
     rotated_at: datetime | None
     leased: bool
@@ -134,6 +135,7 @@ class Grants:
             Grant.state_reason,
             Grant.generation,
             Grant.access_token,
+            Grant.issued_at,
             Grant.access_expires_at,
             Grant.rotated_at,
             Grant.leased_until.is_not(None).label("leased"),
@@ -151,6 +153,7 @@ class Grants:
             state_reason=row.state_reason,
             generation=row.generation,
             access_token=self._keys.open(sealed, ACCESS_TOKEN, row.id) if sealed is not None else None,
+            issued_at=row.issued_at,
             access_expires_at=row.access_expires_at,
             rotated_at=row.rotated_at,
             leased=row.leased,

@@ -11,7 +11,9 @@ from uuid import UUID
 
 from worker.domain.grant import ROTATED_STATES, GrantState
 from worker.domain.outcome import Outcome, Rotated
+from worker.domain.schedule import refused_until
 from worker.domain.secret import Secret
+from worker.oauth.client import Client
 from worker.oauth.registry import Registry
 from worker.storage.claim import Claims
 from worker.storage.grants import Grants, HeldToken
@@ -24,7 +26,7 @@ LOOK_EVERY: Final = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreshToken:
-    """An access token that is valid for at least as long as was asked for."""
+    """An access token that is valid for as long as was asked for, or as long as its provider lets it be."""
 
     access_token: Secret
     expires_at: datetime | None
@@ -53,6 +55,14 @@ class HeldBack:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TooEarly:
+    """The provider refuses to refresh this grant before then, by its facts."""
+
+    at: datetime
+    now: datetime = field(compare=False)  #: the database's clock when it was looked at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshFailed:
     """The refresh was made and brought no tokens."""
 
@@ -67,7 +77,7 @@ class _Flight:
     waiting: int = 0
 
 
-AccessTokenResult = FreshToken | NoSuchGrant | NotKeptAlive | HeldBack | RefreshFailed
+AccessTokenResult = FreshToken | NoSuchGrant | NotKeptAlive | HeldBack | TooEarly | RefreshFailed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +96,8 @@ class AccessTokens:
 
     async def fresh(self, grant_id: UUID, min_ttl: timedelta) -> AccessTokenResult:
         """Return an access token valid for at least `min_ttl`, refreshing the grant first where needed.
+
+        Where the provider does not let it be refreshed yet, the stored one is returned as long as it is valid at all.
 
         Raises:
             ConfigurationError: when the grant's client is not configured.
@@ -139,25 +151,12 @@ class AccessTokens:
         while self.tick() < deadline:
             if held.state not in {GrantState.ACTIVE, GrantState.SUSPECT}:
                 return NotKeptAlive(state=held.state, reason=held.state_reason)
-            if not held.leased:
-                claimed = await self.claims.claim_one(
-                    held.grant_id,
-                    client.name,
-                    generation=held.generation,
-                    rotated_at=held.rotated_at,
-                    limits=client.limits,
-                    lease=self.lease,
-                )
-                if claimed.grants:
-                    result = await _to_its_end(self.rotation.rotate(claimed.grants[0], client))
-                    return await self._after(held.grant_id, result.outcome)
-                if claimed.held:
-                    return HeldBack(client=client.name)
-                for unreadable in claimed.unreadable:
-                    await self.rotation.settles.settle(unreadable.lease, put_off(unreadable, self.rotation.draw()))
-                    raise unreadable.error
-            # Somebody else is refreshing it right now: their result is ours, even where it lives shorter than was asked
-            # for, since another refresh would bring the like.
+            opens = _refused_until(held, client)
+            found = await self._claim(held, client) if opens is None else _instead(held, opens, force=force)
+            if found is not None:
+                return found
+            # Its provider does not take it yet, or somebody else is refreshing it right now: their result is ours, even
+            # where it lives shorter than was asked for, since another refresh would bring the like.
             await asyncio.sleep(LOOK_EVERY)
             latest = await self.grants.held_token(held.grant_id)
             if latest is None:
@@ -168,6 +167,28 @@ class AccessTokens:
             if fresh is not None and (refreshed or not force):
                 return fresh
         return HeldBack(client=client.name)
+
+    async def _claim(self, held: HeldToken, client: Client) -> AccessTokenResult | None:
+        """Refresh a grant, and return what came of it; None: somebody else has it."""
+        if held.leased:
+            return None
+        claimed = await self.claims.claim_one(
+            held.grant_id,
+            client.name,
+            generation=held.generation,
+            rotated_at=held.rotated_at,
+            limits=client.limits,
+            lease=self.lease,
+        )
+        if claimed.grants:
+            result = await _to_its_end(self.rotation.rotate(claimed.grants[0], client))
+            return await self._after(held.grant_id, result.outcome)
+        if claimed.held:
+            return HeldBack(client=client.name)
+        for unreadable in claimed.unreadable:
+            await self.rotation.settles.settle(unreadable.lease, put_off(unreadable, self.rotation.draw()))
+            raise unreadable.error
+        return None
 
     async def _after(self, grant_id: UUID, outcome: Outcome) -> AccessTokenResult:
         held = await self.grants.held_token(grant_id)
@@ -188,6 +209,18 @@ async def _to_its_end(rotation: Coroutine[Any, Any, RotationResult]) -> Rotation
     except asyncio.CancelledError:
         await asyncio.wait([flight])
         raise
+
+
+def _refused_until(held: HeldToken, client: Client) -> datetime | None:
+    """Return before when the provider would refuse a refresh; None: it takes one now."""
+    facts = client.provider.facts
+    opens = refused_until(facts, issued_at=held.issued_at, access_expires_at=held.access_expires_at)
+    return opens if opens is not None and held.now < opens else None
+
+
+def _instead(held: HeldToken, opens: datetime, *, force: bool) -> FreshToken | TooEarly | None:
+    """Return what a caller gets whose refresh the provider would refuse; None: there is nothing, and he waits."""
+    return TooEarly(at=opens, now=held.now) if force else _stored(held, timedelta(0))
 
 
 def _stored(held: HeldToken, min_ttl: timedelta) -> FreshToken | None:

@@ -34,6 +34,7 @@ class Kind(StrEnum):
     REFRESH_FAILED = "refresh-failed"
     MAIL_NOT_SENT = "mail-not-sent"
     NO_MAIL_SERVER = "no-mail-server"
+    REFRESH_TOO_EARLY = "refresh-too-early"
     REQUEST_UNDER_WAY = "request-under-way"
     IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused"
     DATABASE_AWAY = "database-away"
@@ -58,6 +59,7 @@ _TITLES: Final[Mapping[Kind, str]] = {
     Kind.REFRESH_FAILED: "The refresh brought no tokens",
     Kind.MAIL_NOT_SENT: "The owner is not mailed",
     Kind.NO_MAIL_SERVER: "There is no mail server",
+    Kind.REFRESH_TOO_EARLY: "The provider does not let it be refreshed yet",
     Kind.REQUEST_UNDER_WAY: "The same request is under way",
     Kind.IDEMPOTENCY_KEY_REUSED: "This Idempotency-Key was used for another request",
     Kind.DATABASE_AWAY: "The database does not answer",

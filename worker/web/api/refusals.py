@@ -18,6 +18,7 @@ from worker.usecases.access_token import (
     NoSuchGrant,
     NotKeptAlive,
     RefreshFailed,
+    TooEarly,
 )
 from worker.web.api.access import no_such_grant
 from worker.web.api.problems import Kind, Problem
@@ -45,6 +46,12 @@ async def granted(container: Container, grant_id: UUID, result: AccessTokenResul
             raise not_kept_alive(grant_id, state, why)
         case HeldBack(client=client):
             raise _held_back(client, await container.statuses.hold(client))
+        case TooEarly(at=at, now=now):
+            wait = min(math.ceil((at - now).total_seconds()), _LONGEST)
+            detail = "Its provider lets it be refreshed shortly before its access token ends. The stored token is good."
+            raise Problem(
+                HTTPStatus.CONFLICT, Kind.REFRESH_TOO_EARLY, detail, retry_after=wait, about={"grant": str(grant_id)}
+            )
         case RefreshFailed(outcome=outcome):
             if isinstance(outcome, Rotated):  # its tokens were stored, and are gone again by now
                 raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, Kind.REFRESH_FAILED, "Ask again.", retry_after=_SOON)
