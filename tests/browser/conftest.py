@@ -43,6 +43,8 @@ client_id = "acme-main"
 provider = "acme"
 client_id = "acme-other"
 """
+#: What configurations may refer to.
+ENVIRONMENT: Final = {"CLIENT_SECRET": "not url-safe: 100 % + more"}
 #: Shown in `pg_stat_activity` for the application's connections.
 APPLICATION_NAME: Final = "evergrant browser test"
 _CHROMIUMS: Final = ("chromium", "chromium-browser", "google-chrome")
@@ -69,12 +71,13 @@ class ServedApplication:
 
     Args:
         settings: where its database is, and its configuration.
+        port: where it listens; a free one if it is 0.
 
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, port: int = 0) -> None:
         self._settings = settings
-        self._port = 0
+        self._port = port
         self._running: tuple[uvicorn.Server, threading.Thread] | None = None
         #: What its /metrics are taken from.
         self.registry = CollectorRegistry()
@@ -95,7 +98,7 @@ class ServedApplication:
         def container() -> Container:
             # Metrics of its own are registered once per process, and a second start stands for a new process.
             registry = CollectorRegistry()
-            return create_container(self._settings, name=APPLICATION_NAME, environment={}, registry=registry)
+            return create_container(self._settings, name=APPLICATION_NAME, environment=ENVIRONMENT, registry=registry)
 
         app = create_web_app(container, self.registry)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2))
