@@ -242,6 +242,7 @@ def test_what_an_issuer_offers_beside_is_shown_to_be_written_down(providers: Pro
         introspection_endpoint="http://elsewhere.example/introspect",
         token_endpoint_auth_methods_supported=["client_secret_post", "private_key_jwt"],
         code_challenge_methods_supported=["S256"],
+        authorization_response_iss_parameter_supported=True,
     )
     providers.write(at(issuer).replace('pkce = "supported"', ""))
     ended = providers.run("check", "acme", "--discover")
@@ -253,6 +254,7 @@ def test_what_an_issuer_offers_beside_is_shown_to_be_written_down(providers: Pro
         "client_auth: written down is client_secret_basic, the issuer says client_secret_post, private_key_jwt" in said
     )
     assert 'the issuer takes PKCE with S256; pkce = "supported" sends it' in said
+    assert any("authorization_response_iss_parameter_supported = true" in line for line in said)
     assert any(line.startswith("introspection_endpoint: the issuer's address must be https://") for line in said)
 
 

@@ -24,6 +24,7 @@ METADATA = {
     "revocation_endpoint": "https://acme.example/r",
     "token_endpoint_auth_methods_supported": ["client_secret_basic", "private_key_jwt", 7],
     "code_challenge_methods_supported": ["plain", "S256"],
+    "authorization_response_iss_parameter_supported": True,
 }
 
 
@@ -68,6 +69,10 @@ def test_metadata_is_read() -> None:
         },
         client_auth_methods=("client_secret_basic", "private_key_jwt"),
         is_s256_supported=True,
+        promises_iss=True,
+    )
+    assert read({**METADATA, "authorization_response_iss_parameter_supported": "true"}) == read(
+        {name: value for name, value in METADATA.items() if not name.startswith("authorization_response")}
     )
 
 

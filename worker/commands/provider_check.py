@@ -96,4 +96,7 @@ def _also(provider: Provider, found: Discovered) -> list[str]:
         lines.append(f"client_auth: written down is {provider.client_auth}, the issuer says {named}")
     if found.is_s256_supported and provider.pkce in {None, Pkce.OFF}:
         lines.append('the issuer takes PKCE with S256; pkce = "supported" sends it')
+    if found.promises_iss and not provider.authorization_response_iss_parameter_supported:
+        key = "authorization_response_iss_parameter_supported = true"
+        lines.append(f"the issuer names itself in each redirect (RFC 9207); {key} refuses one that does not")
     return lines

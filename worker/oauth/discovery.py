@@ -35,6 +35,7 @@ class Discovered:
     endpoints: Mapping[str, str]
     client_auth_methods: tuple[str, ...] = ()
     is_s256_supported: bool | None = None
+    promises_iss: bool = False  #: each redirect carries `iss` (RFC 9207 section 3)
     unusable: Mapping[str, str] = field(default_factory=dict)  #: by endpoint: why it could not be used
 
 
@@ -127,6 +128,7 @@ def read_metadata(answer: HttpAnswer, issuer: str) -> Discovered | NotDiscovered
         endpoints=endpoints,
         client_auth_methods=_texts(fields, "token_endpoint_auth_methods_supported"),
         is_s256_supported="S256" in challenges if isinstance(challenges, list) else None,
+        promises_iss=fields.get("authorization_response_iss_parameter_supported") is True,
         unusable=unusable,
     )
 
