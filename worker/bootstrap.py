@@ -241,6 +241,7 @@ def create_container(
             draw=_chance.random,
             tick=monotonic,
         ),
+        grants=grants,
         observer=observers,
         random_bytes=os.urandom,
         new_id=uuid4,

@@ -37,7 +37,7 @@ from worker.oauth.captured import account_in_redirect, captured_from_redirect
 from worker.oauth.classify import classify
 from worker.oauth.client import Client
 from worker.oauth.http_client import create_http_client
-from worker.oauth.provider import Style
+from worker.oauth.provider_kinds import Style
 from worker.oauth.provider_steps import TokenStep
 from worker.oauth.reading import reading_of
 from worker.oauth.token_answer import HttpAnswer

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import ContainerMaker, WebMaker
 from tests.support.accounts import ADA, event_types, register_telling
-from tests.support.consenting import browser, expect_callback
+from tests.support.consenting import browser, expect_callback, query_of
 from tests.support.database import execute, rows, value
 from tests.support.sandbox_clients import adopt, make_due, register
 from tests.support.scraping import sample
@@ -143,6 +143,22 @@ async def test_who_waits_for_an_access_token_gets_the_new_consents(
             assert held is not None
             assert (found.access_token, found.generation) == (held.access_token, 1)
             assert await rows(container, "SELECT * FROM rotations") == []
+
+
+async def test_the_known_address_is_hinted_at(
+    sandbox: RunningSandbox, make_web: WebMaker, make_container: ContainerMaker
+) -> None:
+    """Where the provider's facts ask for it, an owner who comes back finds the account of before at hand."""
+    client = register(sandbox, provider='authorize_params = { login_hint = "{email}" }')
+    async with make_container(client.toml, **client.environment) as container:
+        with make_web(client.toml, **client.environment) as web, browser(web) as ada:
+            first = query_of(ada.connect(client.name, "customer-42"))
+            await adopt(container, sandbox, client)
+            await execute(container, "UPDATE grants SET subject = 'customer-42', email = 'ada@example.com'")
+            second = query_of(ada.connect(client.name, "customer-42"))
+
+    assert "login_hint" not in first
+    assert second["login_hint"] == "ada@example.com"
 
 
 async def test_scopes_that_are_not_given_again_are_told(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.domain.secret import Secret
-from worker.oauth.authorization_request import authorization_url, s256
+from worker.oauth.authorization_request import Expected, authorization_url, hints_email, s256
 from worker.oauth.client import Client
 from worker.oauth.registry import build_registry
 
@@ -98,6 +98,19 @@ def test_parameters_of_the_provider_go_along_but_never_replace_the_state() -> No
 
     assert ("access_type", "offline") in sent
     assert [value for name, value in sent if name in {"state", "code_challenge"}] == ["ours", CHALLENGE]
+
+
+def test_a_provider_may_be_told_whom_we_expect() -> None:
+    """`{email}` and `{subject}` are filled in where facts ask for them; an address that nobody knows is left out."""
+    hinting = client(authorize_params={"login_hint": "{email}", "for": "{subject}"})
+    known = Expected(subject="customer 42", email="ada@example.com")
+
+    told = [parameters(authorization_url(hinting, Secret("s"), None, expected=expected)) for expected in (known, None)]
+
+    assert dict(told[0]) | {"login_hint": "ada@example.com", "for": "customer 42"} == dict(told[0])
+    assert not {"login_hint", "for"} & dict(told[1]).keys()
+    assert hints_email(hinting)
+    assert not hints_email(client(authorize_params={"for": "{subject}"}))
 
 
 def test_the_url_is_a_secret() -> None:

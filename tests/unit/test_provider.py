@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from worker.domain.duration import parse_duration
 from worker.domain.errors import ConfigurationError
 from worker.domain.facts import Anchor, OldToken, Rotation, TokenFacts
-from worker.oauth.provider import Pkce, Provider
+from worker.oauth.provider import Provider
+from worker.oauth.provider_kinds import Pkce
 from worker.oauth.provider_steps import ClientAuth, RequestEncoding
 from worker.oauth.registry import build_registry
 

@@ -19,7 +19,8 @@ from worker.commands.shown_values import shown_provider
 from worker.configuration import Configuration, load_configuration
 from worker.domain.errors import ConfigurationError
 from worker.oauth.client import Client
-from worker.oauth.provider import Provider, Style
+from worker.oauth.provider import Provider
+from worker.oauth.provider_kinds import Style
 
 providers = typer.Typer(no_args_is_help=True, help="The providers known here, and their facts.")
 

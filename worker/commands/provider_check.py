@@ -14,7 +14,8 @@ from worker.oauth.client import Client
 from worker.oauth.discovery import Discovered, NotDiscovered, changed, discover
 from worker.oauth.http_client import create_http_client
 from worker.oauth.placeholders import names_in
-from worker.oauth.provider import Pkce, Provider
+from worker.oauth.provider import Provider
+from worker.oauth.provider_kinds import Pkce
 
 #: Issuers asked at once: a person waits, and nobody is pressed.
 _AT_ONCE: Final = 8

@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from worker.commands.shown_values import discreet
 from worker.domain.errors import ConfigurationError
 from worker.domain.secret import Secret
-from worker.oauth.authorization_request import authorization_url
+from worker.oauth.authorization_request import Expected, authorization_url
 from worker.oauth.client import Client, ClientKey
 from worker.oauth.client_authentication import Stamp
+from worker.oauth.id_token import sends_nonce
 from worker.oauth.token_request import (
     Given,
     TokenRequest,
@@ -31,6 +32,8 @@ from worker.oauth.userinfo import userinfo_request
 
 # What stands in for secrets, in the words of the RFCs' examples.
 _STATE: Final = Secret("STATE")
+_NONCE: Final = Secret("NONCE")
+_EXPECTED: Final = Expected(subject="SUBJECT", email="EMAIL")
 _CODE: Final = Secret("CODE")
 _VERIFIER: Final = Secret("CODE_VERIFIER")
 _CLIENT_SECRET: Final = Secret("CLIENT_SECRET")
@@ -53,7 +56,7 @@ def requests_of(client: Client) -> Iterator[str]:
     verifier = _VERIFIER if provider.sends_pkce else None
     # An assertion that was signed for this is not shown, and would have ended long ago.
     given = Given(access_token=_ACCESS_TOKEN, stamp=Stamp(at=datetime(1970, 1, 1, tzinfo=UTC), jti="JTI"))
-    yield from _step("authorize", lambda: [f"GET {authorization_url(client, _STATE, verifier).reveal()}"])
+    yield from _step("authorize", lambda: [f"GET {_authorization_url(client)}"])
     yield from _request("code", partial(code_request, client, _CODE, verifier, _CLIENT_SECRET, given))
     if provider.upgrade is not None:
         upgrade = partial(upgrade_request, client, provider.upgrade, _ACCESS_TOKEN, _CLIENT_SECRET, given)
@@ -78,6 +81,12 @@ def _request(name: str, build: Callable[[], TokenRequest]) -> Iterator[str]:
 def _stand_in_key() -> Secret:
     made = ec.generate_private_key(ec.SECP256R1())
     return Secret(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii"))
+
+
+def _authorization_url(client: Client) -> str:
+    verifier = _VERIFIER if client.provider.sends_pkce else None
+    nonce = _NONCE if sends_nonce(client) else None
+    return authorization_url(client, _STATE, verifier, nonce=nonce, expected=_EXPECTED).reveal()
 
 
 def _step(name: str, lines: Callable[[], list[str]]) -> Iterator[str]:

@@ -25,6 +25,9 @@ _CONFIGURATION: Final = """\
 [providers.askara]
 authorization_endpoint = "{sandbox}/askara/authorize"
 token_endpoint = "{sandbox}/askara/oauth2/token"
+authorize_params = {{ login_hint = "{{subject}}" }}   # the sandbox's page then suggests the account of before
+userinfo_endpoint = "{sandbox}/userinfo"
+userinfo = {{ account = "account" }}
 strike_interval = "5s"
 request_timeout = "3s"
 
@@ -33,6 +36,13 @@ display_name = "Acme (sandbox, 30 s reuse grace)"
 authorization_endpoint = "{sandbox}/rfc6749/authorize"
 token_endpoint = "{sandbox}/rfc6749/token"
 pkce = "supported"
+authorize_params = {{ login_hint = "{{subject}}" }}
+issuer = "{sandbox}/rfc6749"
+authorization_response_iss_parameter_supported = true
+userinfo_endpoint = "{sandbox}/userinfo"
+userinfo = {{ account = "account" }}
+revocation_endpoint = "{sandbox}/rfc6749/revoke"
+revocation = "token"
 rotation = "always"
 old_token = "grace"
 reuse_grace = "30s"

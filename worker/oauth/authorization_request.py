@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit, urlunsplit
 
 from worker.domain.errors import ConfigurationError
 from worker.domain.secret import Secret
 from worker.oauth.client import Client
+from worker.oauth.placeholders import names_in
+from worker.oauth.provider import OWNER_VALUES
 from worker.oauth.provider_values import Parameter
 from worker.oauth.request_encoding import written
 from worker.oauth.request_values import filled_parameters, filled_url, request_values
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """Whom we expect to come: what a provider may be told, so that the right account is at hand."""
+
+    subject: str
+    email: str | None = None
+
+
+def hints_email(client: Client) -> bool:
+    """Tell whether a client's authorization requests name the owner's e-mail address, such as in `login_hint`."""
+    return "email" in names_in(text for text in client.provider.authorize.params.values() if isinstance(text, str))
+
+
 def authorization_url(
-    client: Client, state: Secret, code_verifier: Secret | None, nonce: Secret | None = None
+    client: Client,
+    state: Secret,
+    code_verifier: Secret | None,
+    *,
+    nonce: Secret | None = None,
+    expected: Expected | None = None,
 ) -> Secret:
     """Build the URL of the authorization request; it holds the state, and so is a secret itself.
 
@@ -27,6 +48,7 @@ def authorization_url(
         state: the random value that the callback must bring back (RFC 6749 section 10.12).
         code_verifier: the PKCE secret whose S256 challenge is sent, where the provider takes one (RFC 7636).
         nonce: what the ID token must bring back, where one is asked for (OpenID Connect Core 1.0 section 3.1.2.1).
+        expected: fills `{subject}` and `{email}` of the provider's parameters, such as `login_hint`.
 
     Raises:
         ConfigurationError: when the provider has no such endpoint, or nothing fills in one of its placeholders.
@@ -36,7 +58,8 @@ def authorization_url(
     if provider.authorization_endpoint is None:
         message = f"provider {provider.name!r} has no authorization_endpoint: its grants can only be adopted"
         raise ConfigurationError(message)
-    values = request_values(client, {})
+    whom = {"subject": expected.subject, "email": expected.email or ""} if expected is not None else {}
+    values = {**dict.fromkeys(OWNER_VALUES, ""), **whom, **request_values(client, {})}
     parameters: dict[str, Parameter] = {
         "response_type": "code",
         "client_id": client.client_id,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
-from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -21,6 +20,7 @@ from worker.oauth.addresses import is_private_literal
 from worker.oauth.placeholders import Placeholder, Source, Template, fill, fits, names_in, undeclared
 from worker.oauth.provider_answers import Answer
 from worker.oauth.provider_errors import ErrorOutcome, ErrorRule
+from worker.oauth.provider_kinds import Limits, Pkce, Revocation, Style
 from worker.oauth.provider_steps import (
     AuthorizeStep,
     ClientAuth,
@@ -37,53 +37,19 @@ from worker.oauth.provider_values import (
     Headers,
     Parameters,
     Pattern,
-    Rate,
     RequestTime,
     one_or_many,
 )
 
 #: What a parameter may name in braces beside the provider's own placeholders.
 REQUEST_VALUES: Final = frozenset({"scope", "redirect_uri", "access_token", "refresh_token", "client_id", "code"})
+#: What a parameter of the authorization request may name besides: whom we expect to come.
+OWNER_VALUES: Final = frozenset({"subject", "email"})
 #: What an address may name: RFC 7009's stand-ins put the token there.
 _TOOL_VALUES: Final = frozenset({"refresh_token", "access_token"})
 #: The endpoints that we call ourselves; the browser calls the authorization endpoint.
 _CALLED: Final = ("token_endpoint", "revocation_endpoint", "introspection_endpoint", "userinfo_endpoint")
 _STEPS: Final = ("code", "upgrade", "refresh")
-
-
-class Style(StrEnum):
-    """How a provider's access tokens are kept fresh."""
-
-    REFRESH_TOKEN = "refresh_token"  # noqa: S105 -- a word of RFC 6749, not a password
-    TOKEN_EXCHANGE = "token_exchange"  # noqa: S105 -- a word of ours: the access token itself is presented (Meta)
-    NO_REFRESH = "no_refresh"  #: it does not end, and there is nothing to refresh
-
-
-class Revocation(StrEnum):
-    """What ends when a refresh token is revoked (RFC 7009 section 2.1 leaves it to the server)."""
-
-    TOKEN = "token"  # noqa: S105 -- a word of ours: this token alone
-    GRANT = "grant"  #: everything that came of the same consent
-
-
-class Pkce(StrEnum):
-    """Whether the authorization endpoint takes a PKCE challenge (RFC 7636)."""
-
-    REQUIRED = "required"
-    SUPPORTED = "supported"
-    OFF = "off"
-
-
-class Limits(BaseModel):
-    """`[providers.NAME.limits]`: how much the provider takes."""
-
-    model_config = STRICT
-
-    refreshes_per_client: Rate | None = None  #: taken as `rate` by clients that set none
-    refreshes_per_grant: Rate | None = None  #: a grant is not due again before this allows it
-    live_refresh_tokens: Annotated[int | None, Field(ge=1)] = (
-        None  #: per owner and client; the oldest ends without a word
-    )
 
 
 class Provider(BaseModel):
@@ -232,9 +198,10 @@ class Provider(BaseModel):
             settings = self if step is None else getattr(self, step)
             for kind in ("headers", "params"):
                 texts: Parameters = getattr(settings, kind, {})
+                known = REQUEST_VALUES | OWNER_VALUES if step == "authorize" else REQUEST_VALUES
                 for name, text in texts.items():
                     key = f"{kind}.{name}" if step is None else f"{step}.{kind}.{name}"
-                    yield Template(key=key, text=str(text), known=REQUEST_VALUES)
+                    yield Template(key=key, text=str(text), known=known)
 
     def filled(self, values: Mapping[str, str]) -> Provider:
         """Return this provider with placeholders of its addresses filled in; those without a value stay."""

@@ -8,9 +8,10 @@ from typing import Final
 
 from worker.domain.facts import Anchor
 from worker.oauth.placeholders import Source
-from worker.oauth.provider import Provider, Style
+from worker.oauth.provider import Provider
 from worker.oauth.provider_answers import Answer
 from worker.oauth.provider_errors import ErrorRule
+from worker.oauth.provider_kinds import Style
 from worker.oauth.provider_steps import TokenStep
 
 

@@ -15,8 +15,8 @@ from worker.domain.secret import Secret
 from worker.oauth.answer_path import at, first_at, is_storable, is_value, objects_in
 from worker.oauth.captured import account_at, captured_from_answer
 from worker.oauth.expiry import jwt_lifetime, lifetime_in, lifetime_until
-from worker.oauth.provider import Style
 from worker.oauth.provider_answers import Answer, Success
+from worker.oauth.provider_kinds import Style
 from worker.oauth.reading import RFC_6749, Reading
 from worker.oauth.token_answer import secret_values
 

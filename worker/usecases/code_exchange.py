@@ -18,7 +18,7 @@ from worker.oauth.account import Accounts, Consented
 from worker.oauth.captured import captured_from_redirect
 from worker.oauth.client import Client
 from worker.oauth.id_token import IdTokenRefused
-from worker.oauth.provider import Style
+from worker.oauth.provider_kinds import Style
 from worker.oauth.token_endpoint import TokenAnswer, TokenEndpoint
 from worker.storage.authorization_requests import Asked, PendingConsent
 from worker.storage.consents import AccountRefused, NewGrant, StoredConsent

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from worker.domain.secret import Secret
-from worker.oauth.authorization_request import authorization_url
+from worker.oauth.authorization_request import Expected, authorization_url, hints_email
 from worker.oauth.client import Client
 from worker.oauth.id_token import nonce_of, sends_nonce
 from worker.oauth.issuer import is_mixed_up
@@ -29,6 +29,7 @@ from worker.storage.authorization_requests import (
     UsedBefore,
 )
 from worker.storage.away import AWAY
+from worker.storage.grants import Grants
 from worker.usecases.code_exchange import CodeExchange
 from worker.usecases.consent_results import (
     CallbackMalformed,
@@ -71,6 +72,7 @@ class ConsentFlow:
     registry: Registry
     requests: AuthorizationRequests
     exchange: CodeExchange
+    grants: Grants
     observer: ConsentObserver
     random_bytes: Callable[[int], bytes]
     new_id: Callable[[], UUID]
@@ -105,7 +107,9 @@ class ConsentFlow:
         going_on = next(iter(client.return_urls), None) if return_to is None else return_to
         asked = Asked(client=client.name, subject=subject, email=email, return_to=going_on)
         consent = PendingConsent(asked=asked, code_verifier=code_verifier)
-        location = authorization_url(client, state, code_verifier, _nonce(client, state))
+        expected = Expected(subject=subject, email=email or await self._known_email(client, subject))
+        nonce = _nonce(client, state)
+        location = authorization_url(client, state, code_verifier, nonce=nonce, expected=expected)
         await self.requests.add(self.new_id(), state=state, browser=marked, consent=consent, lifetime=CONSENT_LIFETIME)
         return ConsentStarted(location=location, browser=marked)
 
@@ -149,6 +153,11 @@ class ConsentFlow:
         if client.provider.redirect.code not in parameters:
             return CallbackMalformed(what=f"{client.provider.redirect.code} is missing")
         return await self.exchange.complete(client, consent, parameters, _nonce(client, state))
+
+    async def _known_email(self, client: Client, subject: str) -> str | None:
+        """Return where the owner of a grant can be reached, if the provider is to be told."""
+        found = await self.grants.find(client.name, subject) if hints_email(client) else None
+        return found.email if found is not None else None
 
     async def _wait_for_end(self, state: Secret) -> ConsentEnd | None:
         """Return what came of a consent whose first callback may still be under way."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from worker.domain.account import ToldAccount
 from worker.domain.secret import Secret
 from worker.oauth.client import Client
-from worker.oauth.provider import Revocation
+from worker.oauth.provider_kinds import Revocation
 from worker.oauth.registry import Registry
 from worker.oauth.token_tools import TokenTools
 from worker.storage.away import AWAY

@@ -21,7 +21,7 @@ from worker.domain.outcome import Cause, Dead, InDoubt, Outcome, Reason, Rotated
 from worker.domain.secret import Secret
 from worker.domain.settlement import RequireReconsent, Settlement, StoreTokens, decide
 from worker.oauth.client import Client
-from worker.oauth.provider import Revocation
+from worker.oauth.provider_kinds import Revocation
 from worker.oauth.token_endpoint import TokenAnswer, TokenEndpoint
 from worker.oauth.token_tools import Introspected, TokenTools
 from worker.storage.client_status import ClientStatuses
