@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.bench import reach, report
 from tests.bench.environment import hide_packages
 from tests.bench.findings import Findings
 from tests.bench.options import Options, read_options
-from tests.bench.parts import claims, keepalive, one_process, profile, refresh, scaling
+from tests.bench.parts import claims, keepalive, one_process, profile, refresh, scaling, steady
 from tests.bench.world import World, running_world
 from worker.logging import configure_logging
 
@@ -25,6 +26,7 @@ PARTS: Final[dict[str, Callable[[World, Options], Findings]]] = {
     "claims": claims.measure,
     "keepalive": keepalive.measure,
     "profile": profile.measure,
+    "steady": steady.measure,
 }
 
 
@@ -40,18 +42,25 @@ def main() -> int:
         Path(work).chmod(0o711)  # PostgreSQL runs as another user where we are root
         with running_world(Path(work), options.out, _say) as world:
             found = [_measured(name, world, options) for name in options.parts]
-    print(report.write(options.out, found, about), flush=True)
-    print(f"report.txt and report.json are in {options.out}", flush=True)
-    missed = reach.failures(report.facts_of(found))
-    for measure in missed:
-        print(f"missed: {measure}", file=sys.stderr)
-    return 1 if missed else 0
+    measured = [findings for findings in found if findings is not None]
+    print(report.write(options.out, measured, about), flush=True)
+    print(f"report.txt, report.json and bench.png are in {options.out}", flush=True)
+    missed = [f"missed: {measure}" for measure in reach.failures(report.facts_of(measured))]
+    broken = [f"not finished: {name}" for name, findings in zip(options.parts, found, strict=True) if findings is None]
+    for complaint in (*missed, *broken):
+        print(complaint, file=sys.stderr)
+    return 1 if missed or broken else 0
 
 
-def _measured(name: str, world: World, options: Options) -> Findings:
+def _measured(name: str, world: World, options: Options) -> Findings | None:
+    """Return what a part found; None where it broke, for half an hour of others must not be lost with it."""
     began = time.monotonic()
     _say(f"{name} ...")
-    found = PARTS[name](world, options)
+    try:
+        found = PARTS[name](world, options)
+    except Exception:  # noqa: BLE001 -- said here, and once more at the end
+        traceback.print_exc()
+        return None
     _say(f"{name}: {time.monotonic() - began:.0f} s")
     return found
 

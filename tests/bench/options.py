@@ -21,6 +21,7 @@ class Options:
         quick: one short round of each: shows that everything works, and ratios roughly.
         rounds: how often the contenders take turns.
         out: the folder of the report.
+        steady_minutes: how long the steady state is held.
 
     """
 
@@ -28,6 +29,7 @@ class Options:
     quick: bool
     rounds: int
     out: Path
+    steady_minutes: float
 
 
 def read_options(arguments: Sequence[str], parts: Sequence[str]) -> Options:
@@ -50,6 +52,7 @@ def read_options(arguments: Sequence[str], parts: Sequence[str]) -> Options:
     parser.add_argument("--quick", action="store_true", help="about three minutes instead of forty")
     parser.add_argument("--rounds", type=int, help="how often the contenders take turns (3, with --quick 1)")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help=f"the report's folder ({DEFAULT_OUT})")
+    parser.add_argument("--steady-minutes", type=float, help="how long the steady state is held (10, with --quick 0.5)")
     given = parser.parse_args(arguments)
     if given.rounds is not None and given.rounds < 1:
         parser.error("--rounds takes a number from 1")
@@ -61,4 +64,5 @@ def read_options(arguments: Sequence[str], parts: Sequence[str]) -> Options:
         quick=given.quick,
         rounds=given.rounds or (1 if given.quick else 3),
         out=given.out.resolve(),
+        steady_minutes=given.steady_minutes or (0.5 if given.quick else 10.0),
     )

@@ -1,4 +1,4 @@
-"""The report: text and JSON in a folder, with the machine and the date."""
+"""The report: text, JSON and a picture in a folder, with the machine and the date."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.bench import reach
+from tests.bench import plot, reach
 from tests.bench.findings import Findings, Table
 
 
@@ -33,7 +33,7 @@ def machine(at: datetime) -> dict[str, str]:
 
 
 def write(folder: Path, findings: Sequence[Findings], about: dict[str, str]) -> str:
-    """Write `report.txt` and `report.json` into a folder, and return the text."""
+    """Write `report.txt`, `report.json` and `bench.png` into a folder, and return the text."""
     facts = facts_of(findings)
     tables = [
         Table(title="Machine", headings=("", ""), rows=tuple(about.items())),
@@ -49,6 +49,11 @@ def write(folder: Path, findings: Sequence[Findings], about: dict[str, str]) -> 
         "missed": reach.failures(facts),
     }
     (folder / "report.json").write_text(json.dumps(told, indent=1, default=str), encoding="utf-8")
+    plot.draw(
+        {found.part: found.data for found in findings},
+        folder / "bench.png",
+        title=f"Evergrant, {about['date']}, {about['cores']} cores",
+    )
     return text
 
 

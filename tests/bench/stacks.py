@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 from typing import Final
 
 _FRAME: Final = re.compile(r"(?P<name>.*) \((?P<file>[^()]*?)(?::\d+)?\)")
+_POOL_NUMBER: Final = re.compile(r"[-_]\d+(_\d+)?$")
 _OURS: Final = "worker/"
 
 
 @dataclass(slots=True, kw_only=True)
 class Costs:
-    """Samples of one thread, summed in three ways.
+    """Samples of a process's threads, summed in four ways.
 
     Attributes:
         samples: all of them.
+        threads: by the thread's name, numbers of a pool's threads left out.
         packages: by the package whose code was running.
         functions: by the function that was running.
         ours: by Evergrant's functions, with all that they call.
@@ -25,27 +27,29 @@ class Costs:
     """
 
     samples: int = 0
+    threads: Counter[str] = field(default_factory=Counter)
     packages: Counter[str] = field(default_factory=Counter)
     functions: Counter[str] = field(default_factory=Counter)
     ours: Counter[str] = field(default_factory=Counter)
 
 
-def read_costs(lines: Iterable[str], thread: str) -> Costs:
-    """Sum the samples of the thread of that name.
+def read_costs(lines: Iterable[str]) -> Costs:
+    """Sum the samples of all threads but the main one, which starts the process and then waits for messages.
 
     Args:
         lines: collapsed stacks whose first frame is the thread.
-        thread: its name.
 
     """
     costs = Costs()
     for line in lines:
         stack, _, count = line.rstrip().rpartition(" ")
         first, *frames = stack.split(";")
-        if not first.endswith(f": {thread}") or not frames or not count.isdigit():
+        _, _, thread = first.partition(": ")
+        if not thread or thread == "MainThread" or not frames or not count.isdigit():
             continue
         samples, name, file = int(count), *_split(frames[-1])
         costs.samples += samples
+        costs.threads[_POOL_NUMBER.sub("", thread)] += samples
         costs.packages[_package(file)] += samples
         costs.functions[f"{name} ({file})"] += samples
         # Once a stack, however often a function stands in it.

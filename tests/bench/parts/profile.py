@@ -1,4 +1,4 @@
-"""Where a worker's CPU time goes: py-spy's samples of its event loop, kept in the report's folder."""
+"""Where a worker's CPU time goes: py-spy's samples of its threads, kept in the report's folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from tests.bench.world import World
 from worker.embedded import start_bound
 
 _RATE: Final = 200  # samples a second: more of them slow the worker down
-_THREAD: Final = "event-loop"
 _SHOWN: Final = 10
 _BEHAVIOUR: Final = Behaviour(latency=0.05)
 _ENDS_WITHIN: Final = 60.0  # seconds for the worker's end and the writing of the samples
@@ -58,7 +57,7 @@ def measure(world: World, options: Options) -> Findings:
             spy.wait(_ENDS_WITHIN)
     if not stacks.exists():
         raise RuntimeError(f"py-spy left no samples: {deployment.log('worker-1')[-2000:]}")
-    return _findings(read_costs(stacks.read_text(encoding="utf-8").splitlines(), _THREAD), grants, stacks)
+    return _findings(read_costs(stacks.read_text(encoding="utf-8").splitlines()), grants, stacks)
 
 
 def _program(name: str) -> Path:
@@ -77,16 +76,18 @@ def _findings(costs: Costs, grants: int, stacks: Path) -> Findings:
         )
         return Table(title=title, headings=("", "ms a grant", "share"), rows=rows)
 
-    every = f"{1000 * costs.samples / _RATE / grants:.2f} ms a grant on the event loop"
+    every = f"{1000 * costs.samples / _RATE / grants:.2f} ms a grant"
     return Findings(
         part="profile",
         tables=(
             table(f"The ten largest costs of Evergrant's own functions, with what they call ({every})", costs.ours),
+            table("The threads in which it goes by", costs.threads),
             table("The ten packages in which the time goes by", costs.packages),
             table(f"The ten functions in which the time goes by (all stacks: {stacks.name})", costs.functions),
         ),
         data={
             "samples": costs.samples,
+            "threads": costs.threads.most_common(),
             "ours": costs.ours.most_common(50),
             "packages": costs.packages.most_common(50),
             "functions": costs.functions.most_common(50),
