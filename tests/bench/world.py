@@ -12,6 +12,7 @@ from typing import Final
 
 import psycopg
 
+from tests.bench.contenders import baseline_table
 from tests.bench.endpoint_process import TokenEndpointProcess
 from tests.support.database import create_database
 from worker.bootstrap import monotonic
@@ -23,13 +24,6 @@ from worker.storage.sealing import KeyRing, generate_key, parse_keys
 
 CLIENT: Final = "bench"
 CLIENT_SECRET: Final = "the bench's client secret"
-
-#: A table as a user would have it: tokens in clear, nothing but what is needed.
-_BASELINE_TABLE: Final = """
-    CREATE TABLE baseline_grants (
-        id bigint PRIMARY KEY, refresh_token text NOT NULL, access_token text, expires_at timestamptz,
-        rotated_at timestamptz)
-"""
 
 Say = Callable[[str], None]
 
@@ -43,7 +37,7 @@ class World:
         report: the folder that is kept.
         server_url: of PostgreSQL's first database; further ones are made from it.
         database_url: Evergrant's, migrated.
-        baseline_url: of the database with the table `baseline_grants`.
+        baseline_url: of the database of everybody else.
         broker_url: Evergrant's and Celery's; each contender has a database of its own in it.
         postgres: process id of the server.
         endpoint: where tokens are refreshed.
@@ -97,7 +91,7 @@ def running_world(folder: Path, report: Path, say: Say) -> Iterator[World]:
         Schema(Secret(database_url), migrations_path()).upgrade()
         baseline_url = create_database(server_url, "baseline_bench")
         with psycopg.connect(baseline_url, autocommit=True) as connection:
-            connection.execute(_BASELINE_TABLE)
+            baseline_table.create(connection)
         yield World(
             folder=folder,
             report=report,

@@ -8,11 +8,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tests.bench.contenders import baseline_table
+from tests.bench.contenders.baseline_table import BaselineTable
 from tests.bench.contenders.contender import Cell, Measured, Meter, database_now, stored_since
 from tests.bench.environment import with_packages
 from tests.bench.world import World
@@ -30,6 +31,7 @@ class Children:
         module: what is run.
         processes: how many, each with its share of the grants.
         arguments: further ones.
+        table: where its grants are.
 
     """
 
@@ -37,13 +39,15 @@ class Children:
     module: str
     processes: int = 1
     arguments: tuple[str, ...] = ()
+    table: BaselineTable = BaselineTable.CLEAR
 
     def run(self, world: World, cell: Cell) -> Measured:
         """Refresh a column's grants once, and measure."""
         world.endpoint.reset(cell.grants, cell.behaviour)
         with world.connect(world.baseline_url) as connection:
-            baseline_table.fill(connection, cell.grants)
-            with _started([self._command(world, cell, part) for part in range(self.processes)]) as children:
+            baseline_table.fill(connection, self.table, cell.grants, world.key_ring())
+            commands = [self._command(world, cell, part) for part in range(self.processes)]
+            with _started(commands, {**with_packages(), "BENCH_KEYS": world.keys.reveal()}) as children:
                 meter = Meter(world, [child.pid for child in children])
                 began = database_now(connection)
                 for child in children:
@@ -51,8 +55,8 @@ class Children:
                 for child in children:
                     _hear(child, "done", cell.at_most + _LATE)
                 meter.stop()
-            stored = stored_since(connection, "baseline_grants", began)
-            lost = baseline_table.lost_tokens(connection, world.endpoint.generations())
+            stored = stored_since(connection, self.table, began)
+            lost = baseline_table.lost_tokens(connection, self.table, world.endpoint.generations(), world.key_ring())
             return meter.measured(self.name, cell, stored, lost=lost)
 
     def _command(self, world: World, cell: Cell, part: int) -> list[str]:
@@ -65,9 +69,11 @@ class Children:
 
 
 @contextmanager
-def _started(commands: Sequence[Sequence[str]]) -> Iterator[list[subprocess.Popen[str]]]:
+def _started(
+    commands: Sequence[Sequence[str]], environment: Mapping[str, str]
+) -> Iterator[list[subprocess.Popen[str]]]:
     children = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=with_packages())
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         for command in commands
     ]
     try:

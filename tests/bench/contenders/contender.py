@@ -144,7 +144,7 @@ def stored_since(connection: psycopg.Connection, table: str, began: datetime, en
 
     Args:
         connection: to its database.
-        table: `grants` or `baseline_grants`.
+        table: `grants`, or one of `BaselineTable`.
         began: the start of the run, on the database's clock.
         ended: its end, for a contender that does not get through.
 

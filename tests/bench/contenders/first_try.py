@@ -16,6 +16,7 @@ import psutil
 import psycopg
 
 from tests.bench.contenders import baseline_table
+from tests.bench.contenders.baseline_table import BaselineTable
 from tests.bench.contenders.contender import Cell, Measured, Meter, database_now, stored_since, wait_until
 from tests.bench.environment import with_packages
 from tests.bench.token_endpoint import Behaviour
@@ -52,7 +53,7 @@ class FirstTry:
         grants = min(cell.grants, _MESSAGES)
         with world.connect(world.baseline_url) as connection:
             world.endpoint.reset(grants, Behaviour())
-            baseline_table.fill(connection, grants)
+            baseline_table.fill(connection, BaselineTable.CLEAR, grants, world.key_ring())
             with _celery(world, broker, shared=self.shared) as (app, process):
                 _send(app, range(_WARM_UP), queue="warm")
                 wait_until(lambda: _refreshed(connection) == _WARM_UP, _READY_WITHIN)
@@ -64,8 +65,10 @@ class FirstTry:
                 wait_until(lambda: _refreshed(connection) == grants, cell.at_most, every=0.25)
                 meter.stop()
                 ended = database_now(connection)
-            stored = stored_since(connection, "baseline_grants", began, ended)
-            lost = baseline_table.lost_tokens(connection, world.endpoint.generations())
+            stored = stored_since(connection, BaselineTable.CLEAR, began, ended)
+            lost = baseline_table.lost_tokens(
+                connection, BaselineTable.CLEAR, world.endpoint.generations(), world.key_ring()
+            )
             return meter.measured(self.name, cell, stored, lost=lost)
 
 
@@ -108,7 +111,7 @@ def _send(app: Any, grants: range, *, queue: str) -> None:
 
 
 def _refreshed(connection: psycopg.Connection) -> int:
-    row = connection.execute("SELECT count(*) FROM baseline_grants WHERE rotated_at IS NOT NULL").fetchone()
+    row = connection.execute("SELECT count(*) FROM clear_grants WHERE rotated_at IS NOT NULL").fetchone()
     assert row is not None
     return int(row[0])
 

@@ -26,9 +26,9 @@ app.conf.update(
     broker_transport_options={"global_keyprefix": "first_try:"},
 )
 
-_SELECT: Final = "SELECT refresh_token FROM baseline_grants WHERE id = %s FOR UPDATE"
+_SELECT: Final = "SELECT refresh_token FROM clear_grants WHERE id = %s FOR UPDATE"
 _STORE: Final = """
-    UPDATE baseline_grants
+    UPDATE clear_grants
        SET refresh_token = %s, access_token = %s, expires_at = now() + %s * interval '1 second',
            rotated_at = clock_timestamp()
      WHERE id = %s

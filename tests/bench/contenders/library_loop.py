@@ -17,7 +17,7 @@ Refresh = Callable[[str], dict[str, Any]]
 _WARM_UP: Final = 5
 _SECRET: Final = "the bench's client secret"
 _STORE: Final = """
-    UPDATE baseline_grants
+    UPDATE clear_grants
        SET refresh_token = %s, access_token = %s, expires_at = now() + %s * interval '1 second',
            rotated_at = clock_timestamp()
      WHERE id = %s
@@ -57,7 +57,7 @@ _LIBRARIES: Final[dict[str, Callable[[str], Refresh]]] = {
 def _run(its: Task, library: str) -> None:
     refresh = _LIBRARIES[library](f"{its.endpoint}/token")
     with psycopg.connect(its.database, autocommit=True) as connection:
-        found = connection.execute("SELECT id, refresh_token FROM baseline_grants ORDER BY id").fetchall()
+        found = connection.execute("SELECT id, refresh_token FROM clear_grants ORDER BY id").fetchall()
 
         def rotate(number: int, token: str) -> None:
             answer = refresh(token)

@@ -13,7 +13,7 @@ class Task:
 
     Attributes:
         endpoint: the token endpoint's address.
-        database: URL of the database with `baseline_grants`.
+        database: URL of the database with everybody else's tables.
         seconds: after which it ends what it has begun, and begins nothing more.
         part: of the grants, this share's number, counted from 0.
         parts: how many shares there are.

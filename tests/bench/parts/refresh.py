@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
+from tests.bench.contenders.baseline_table import BaselineTable
 from tests.bench.contenders.child import Children
 from tests.bench.contenders.contender import Cell, Contender, Measured
 from tests.bench.contenders.evergrant import Evergrant
@@ -22,13 +23,22 @@ PROCESSES: Final = 2
 IN_FLIGHT: Final = 200
 
 EVERGRANT: Final = Evergrant(workers=PROCESSES, in_flight_each=IN_FLIGHT // PROCESSES)
-BARE_LOOP: Final = Children(
-    name="bare loop",
-    module="tests.bench.contenders.bare_loop",
-    processes=PROCESSES,
-    arguments=("--in-flight", str(IN_FLIGHT // PROCESSES)),
-)
 
+
+def _bare(name: str, api: str, *, dressed: bool) -> Children:
+    return Children(
+        name=name,
+        module="tests.bench.contenders.bare_loop",
+        processes=PROCESSES,
+        arguments=("--api", api, "--in-flight", str(IN_FLIGHT // PROCESSES), *(("--dressed",) if dressed else ())),
+        table=BaselineTable.SEALED if dressed else BaselineTable.CLEAR,
+    )
+
+
+#: The one that Evergrant is judged by; the next two tell what its dress costs, and httpx's API.
+BARE_LOOP: Final = _bare("bare loop", "aiohttp", dressed=True)
+UNDRESSED: Final = _bare("bare loop, nothing else", "aiohttp", dressed=False)
+BARE_HTTPX: Final = _bare("bare loop, httpx's API", "httpx", dressed=True)
 A_TASK_EACH: Final = FirstTry(name="a task per grant, httpx.post", shared=False)
 SHARED_CLIENT: Final = FirstTry(name="the same, shared client", shared=True)
 LIBRARIES: Final = tuple(
@@ -40,7 +50,15 @@ LIBRARIES: Final = tuple(
     for library in ("authlib", "requests-oauthlib")
 )
 
-CONTENDERS: Final[tuple[Contender, ...]] = (EVERGRANT, BARE_LOOP, A_TASK_EACH, SHARED_CLIENT, *LIBRARIES)
+CONTENDERS: Final[tuple[Contender, ...]] = (
+    EVERGRANT,
+    BARE_LOOP,
+    UNDRESSED,
+    BARE_HTTPX,
+    A_TASK_EACH,
+    SHARED_CLIENT,
+    *LIBRARIES,
+)
 
 NO_WAIT: Final = "0 ms"
 MIDDLE: Final = "50 ms"
@@ -61,11 +79,13 @@ def cells(options: Options, contender: Contender) -> tuple[Cell, ...]:
         at_most = 5.0 if options.quick else 10.0
     elif contender in LIBRARIES:
         at_most = 3.0 if options.quick else 6.0
-    is_slow = isinstance(contender, FirstTry) or contender in LIBRARIES
+    in_middle_alone = contender in {UNDRESSED, BARE_HTTPX} or (
+        options.quick and contender not in {EVERGRANT, BARE_LOOP}
+    )
     return tuple(
         Cell(name=name, behaviour=behaviour, grants=grants, at_most=at_most)
         for name, behaviour in _BEHAVIOURS.items()
-        if name == MIDDLE or not (options.quick and is_slow)
+        if name == MIDDLE or not in_middle_alone
     )
 
 
