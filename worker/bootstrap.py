@@ -34,7 +34,7 @@ from worker.storage.api_tokens import ApiTokens
 from worker.storage.authorization_requests import AuthorizationRequests
 from worker.storage.claim import CLAIM_THREADS, Claims
 from worker.storage.client_status import ClientStatuses
-from worker.storage.commit_threads import COMMIT_THREADS
+from worker.storage.commit_threads import COMMIT_CONNECTIONS
 from worker.storage.consent_escrow import ConsentEscrow
 from worker.storage.consents import Consents
 from worker.storage.database import create_claim_engine, create_engine, create_settle_engine
@@ -188,7 +188,7 @@ def create_container(
     escrow = Escrow(_shelf(settings, observers, suffix=escrow_entry.SUFFIX, key=escrow_entry.KEY))
     presence = Presence(engine, _chance.random, observers.presence_lost)
     settles = SettleQueue(
-        create_settle_engine(settings.require_database(), connections=COMMIT_THREADS, name=f"{name}: settles"),
+        create_settle_engine(settings.require_database(), connections=COMMIT_CONNECTIONS, name=f"{name}: settles"),
         keys,
         escrow,
         observers.settle_retried,

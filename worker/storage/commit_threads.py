@@ -16,7 +16,8 @@ from queue import Empty, SimpleQueue
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from worker.domain.settlement import MarkSuspect, StoreTokens
 from worker.storage.away import AWAY
@@ -25,6 +26,8 @@ from worker.storage.settle import SealedSettlement, already_stored, settle
 
 #: A second thread begins the next commit while the disk is still busy with the one before.
 COMMIT_THREADS: Final = 2
+#: Each thread keeps one, and takes another for what needs a transaction.
+COMMIT_CONNECTIONS: Final = 2 * COMMIT_THREADS
 #: Results that come this soon after each other, seconds, share a commit; a small part of the 20 ms that an answer may
 #: take to be durable.
 LINGER_SECONDS: Final = 0.004
@@ -61,7 +64,7 @@ class CommitThreads:
     """Commits what it is given, small batches at a time.
 
     Args:
-        engine: connections for `COMMIT_THREADS` at once, on which each statement commits by itself.
+        engine: `COMMIT_CONNECTIONS`, on which each statement commits by itself.
         deliver: told what came of each batch, in the committing thread.
         tick: the monotonic clock, in seconds.
 
@@ -74,6 +77,7 @@ class CommitThreads:
         self._deliver = deliver
         self._commits: SimpleQueue[Commit | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._kept = threading.local()
 
     def start(self) -> None:
         """Start the threads and make their connections, so that the first answers do not wait for that."""
@@ -98,15 +102,33 @@ class CommitThreads:
         self._threads.clear()
 
     def _work(self) -> None:
-        with suppress(*AWAY), self._engine.connect():
-            pass  # made, and back into the pool
+        with suppress(*AWAY):
+            self._connection()
         while (first := self._commits.get()) is not None:
             batch = self._gather(first)
             try:
                 came: Committed | Exception = self._commit(batch)
             except Exception as error:  # noqa: BLE001 -- who waits for a commit must learn that there was none
                 came = error
+                self._let_go()
             self._deliver(batch, came)
+        self._let_go()
+
+    def _connection(self) -> Connection:
+        """Return this thread's connection, which is not given back after each commit: that costs as much as one."""
+        kept: Connection | None = getattr(self._kept, "connection", None)
+        if kept is None:
+            kept = self._kept.connection = self._engine.connect()
+        return kept
+
+    def _let_go(self) -> None:
+        """Close this thread's connection, whatever state it is in; the next commit makes another."""
+        kept: Connection | None = getattr(self._kept, "connection", None)
+        self._kept.connection = None
+        if kept is not None:
+            with suppress(SQLAlchemyError):
+                kept.invalidate()
+                kept.close()
 
     def _gather(self, first: Commit) -> list[Commit]:
         """Return what is committed together with the first that was taken from the queue."""
@@ -130,9 +152,8 @@ class CommitThreads:
         sealed = [commit.sealed for commit in batch]
         if not again and all(its.kind is StoreTokens for its in sealed):
             # The ordinary case is one statement, and commits by itself: one way to the database and back.
-            with self._engine.connect() as connection:
-                changed = settle(connection, sealed)
-                return Committed(changed=changed, tick=self._tick())
+            changed = settle(self._connection(), sealed)
+            return Committed(changed=changed, tick=self._tick())
         with self._transactions.begin() as connection:
             braked = apply_brake(connection, sealed)
             changed = settle(connection, braked)

@@ -50,7 +50,7 @@ class SettleQueue:
     """Stores settlements in small shared transactions.
 
     Args:
-        engine: connections of the committing threads, `COMMIT_THREADS` of them.
+        engine: connections of the committing threads, `COMMIT_CONNECTIONS` of them.
         keys: seals the tokens.
         escrow: keeps sealed tokens while the database is away.
         on_retry: told each time the database did not take a batch, with the error's class and the size.
