@@ -104,3 +104,23 @@ async def test_a_repeated_refresh_token_is_no_new_generation(
 
         assert await value(container, "SELECT generation FROM grants") == 0
         assert await value(container, "SELECT spent_fingerprint FROM rotations") is None
+
+
+async def test_an_adopted_grant_learns_its_account_once(
+    sandbox: RunningSandbox, make_container: ContainerMaker
+) -> None:
+    """The first answer that tells the account is kept, with where it stood; a later one does not change it."""
+    client = register(sandbox)
+    async with make_container(client.toml, **client.environment) as container:
+        await adopt(container, sandbox, client)
+        known = "SELECT account, account_source FROM grants"
+        read = ("7", "answer:user.id")
+        for number, account, kept in ((1, None, (None, None)), (2, "7", read), (3, "8", read)):
+            token = Secret(f"rt-{number}")
+            await rotated(
+                container,
+                client,
+                replace(TOKENS, refresh_token=token, account=account, account_source="answer:user.id"),
+            )
+            [row] = await rows(container, known)
+            assert tuple(row) == kept

@@ -77,6 +77,7 @@ class Tokens:
     refresh_lifetime: timedelta | None = None
     scopes: tuple[str, ...] | None = None  #: absent: unchanged
     account: str | None = None
+    account_source: str | None = field(default=None, compare=False)  #: where it was read: `ToldAccount.source`
     id_token: Secret | None = field(default=None, compare=False)  #: who signed in; it is read once, and not kept
     captured: Mapping[str, str] = field(default_factory=dict, hash=False)  #: what the provider's facts say to keep
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from worker.domain.account import ToldAccount
 from worker.domain.outcome import Tokens
 from worker.domain.secret import Secret
-from worker.oauth.captured import account_in_redirect
+from worker.oauth.captured import account_in_redirect, source_in_answer
 from worker.oauth.client import Client
 from worker.oauth.id_token import IdTokenRefused, SignedIn, asks_for_id_token, read_id_token
 from worker.oauth.userinfo import Userinfo
@@ -41,7 +41,7 @@ def account_source(client: Client) -> str | None:
     paths = ((step.answer or provider.answer).account for step in steps)
     in_answer = next(filter(None, paths), None)
     if in_answer is not None:
-        return f"answer:{in_answer}"
+        return source_in_answer(in_answer)
     if provider.userinfo_endpoint is not None:
         return f"userinfo:{provider.userinfo.account}"
     if provider.redirect.account is not None:

@@ -52,6 +52,11 @@ def account_in_redirect(provider: Provider, parameters: Mapping[str, str]) -> st
     return text if text is not None and is_account(text, _secrets_in(provider, parameters)) else None
 
 
+def source_in_answer(path: str) -> str:
+    """Return what an account is marked with that stood at a path of a token answer."""
+    return f"answer:{path}"
+
+
 def account_at(fields: Mapping[str, Any], path: str, secrets: Collection[str]) -> str | None:
     """Return the owner's id that stands at a path of an answer; None where none does, or one that is a secret.
 

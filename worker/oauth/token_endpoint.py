@@ -133,6 +133,7 @@ class TokenEndpoint:
                     tokens,
                     scopes=tokens.scopes or first.scopes,
                     account=tokens.account or first.account,
+                    id_token=tokens.id_token or first.id_token,
                     captured={**first.captured, **tokens.captured},
                 )
                 return replace(answer, outcome=Rotated(tokens=tokens))

@@ -13,7 +13,7 @@ from typing import Any, Final
 from worker.domain.outcome import Tokens
 from worker.domain.secret import Secret
 from worker.oauth.answer_path import at, first_at, is_storable, is_value, objects_in
-from worker.oauth.captured import account_at, captured_from_answer
+from worker.oauth.captured import account_at, captured_from_answer, source_in_answer
 from worker.oauth.expiry import jwt_lifetime, lifetime_in, lifetime_until
 from worker.oauth.provider_answers import Answer, Success
 from worker.oauth.provider_kinds import Style
@@ -68,6 +68,7 @@ def read_tokens(
         refresh_lifetime=refresh_lifetime,
         scopes=_scopes(at(table, answer.scope) or at(fields, answer.scope), hidden),
         account=account_at(fields, answer.account, hidden) if answer.account is not None else None,
+        account_source=source_in_answer(answer.account) if answer.account is not None else None,
         id_token=_token(at(table, "id_token") or at(fields, "id_token")),
         captured=captured_from_answer(fields, reading, hidden),
     )

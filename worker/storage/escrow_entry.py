@@ -19,6 +19,8 @@ KEY: Final = "evergrant:escrow"
 _INSTANTS: Final = ("issued_at", "access_expires_at", "refresh_expires_at", "rotate_at")
 _SEALED: Final = ("access_token", "refresh_token")
 _IDS: Final = ("id", "lease_id")
+#: What an entry of an older version does not have.
+_LATER_COLUMNS: Final = {"account": None, "account_source": None}
 
 
 def entry_name(lease: Lease) -> str:
@@ -40,7 +42,8 @@ def dump(sealed: SealedSettlement) -> str:
 
 def load(text: str) -> SealedSettlement:
     """Read what `dump` wrote; what is damaged, or was written by another version, raises one error or another."""
-    columns = {name: _value(name, value) for name, value in json.loads(text).items()}
+    read = {name: _value(name, value) for name, value in json.loads(text).items()}
+    columns = {**_LATER_COLUMNS, **read}
     lease = Lease(grant_id=columns["id"], lease_id=columns["lease_id"], generation=columns["generation"])
     return SealedSettlement(kind=StoreTokens, lease=lease, columns=columns)
 

@@ -198,7 +198,8 @@ _LATE_ANSWER: Final = """
         g.state = 'reconsent_required' AND g.state_reason = 'rotation_reply_lost'))
 """
 
-# A pause that came while the request was under way keeps the grant paused, and yet its new tokens are stored.
+# A pause that came while the request was under way keeps the grant paused, and yet its new tokens are stored. A grant
+# whose account is not known learns it, so that its owner comes back with the same one.
 _STORE_TOKENS: Final = _transition(
     {
         "access_token": "bytea",
@@ -212,6 +213,8 @@ _STORE_TOKENS: Final = _transition(
         "newly_lost_scopes": "text",
         "lacks_refresh_token": "boolean",
         "captured": "jsonb",
+        "account": "text",
+        "account_source": "text",
         "fingerprint": "text",
     },
     f"""
@@ -226,6 +229,8 @@ _STORE_TOKENS: Final = _transition(
                            ELSE nullif(string_to_array(s.lost_scopes, ' '), '{{}}') END,
         captured = CASE WHEN s.captured IS NULL THEN g.captured
                         ELSE coalesce(g.captured, '{{}}'::jsonb) || s.captured END,
+        account = coalesce(g.account, s.account),
+        account_source = CASE WHEN g.account IS NULL THEN s.account_source ELSE g.account_source END,
         rotated_at = now(),
         rotate_at = CASE WHEN {_WAITED_FOR} THEN s.rotate_at END,
         state_since = CASE WHEN {_WAITED_FOR} AND g.state <> 'active' THEN now() ELSE g.state_since END,
@@ -333,6 +338,8 @@ def _token_columns(row: UUID, settlement: StoreTokens, keys: KeyRing) -> dict[st
         "newly_lost_scopes": " ".join(drift.new_scopes),
         "lacks_refresh_token": drift.lacks_refresh_token,
         "captured": json.dumps(dict(tokens.captured)) if tokens.captured else None,
+        "account": tokens.account,
+        "account_source": tokens.account_source if tokens.account is not None else None,
     }
 
 
