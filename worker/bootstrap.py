@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 from uuid import uuid4
@@ -30,6 +30,7 @@ from worker.observers import Observers
 from worker.packaged import migrations_path
 from worker.settings import Settings, load_settings
 from worker.storage import consent_escrow, escrow_entry
+from worker.storage.adoptions import Adoptions
 from worker.storage.api_tokens import ApiTokens
 from worker.storage.authorization_requests import AuthorizationRequests
 from worker.storage.claim import CLAIM_THREADS, Claims
@@ -47,6 +48,7 @@ from worker.storage.operator_acts import OperatorActs
 from worker.storage.presence import Presence
 from worker.storage.schema import Schema
 from worker.storage.sealing import KeyRing, parse_keys
+from worker.storage.seen_lines import SeenLines
 from worker.storage.settle_queue import SettleQueue
 from worker.storage.shared_accounts import SharedAccounts
 from worker.storage.webhook_deliveries import WebhookDeliveries
@@ -83,6 +85,17 @@ def monotonic() -> float:
 def assertion_stamp() -> Stamp:
     """Return time and chance for one client assertion."""
     return Stamp(at=datetime.now(UTC), jti=str(uuid4()))
+
+
+def moving_on(start: datetime) -> Callable[[], datetime]:
+    """Return a clock that goes on from an instant, such as the database's, by this machine's monotonic clock."""
+    started = monotonic()
+    return lambda: start + timedelta(seconds=monotonic() - started)
+
+
+def seen_lines() -> SeenLines:
+    """Return an empty memory for the lines of one import."""
+    return SeenLines(os.urandom(32))
 
 
 def software() -> str:
@@ -279,7 +292,13 @@ def create_container(
         consent=consent,
         consent_store=consent_store,
         giving_back=giving_back,
-        adoption=Adoption(registry=clients, consents=consents, grants=grants, new_id=uuid4, draw=_chance.random),
+        adoption=Adoption(
+            registry=clients,
+            adoptions=Adoptions(engine, keys, consents),
+            grants=grants,
+            new_id=uuid4,
+            draw=_chance.random,
+        ),
         operations=GrantOperations(
             grants=grants,
             acts=OperatorActs(engine, keys),

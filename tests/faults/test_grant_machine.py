@@ -39,7 +39,8 @@ from worker.oauth.token_endpoint import TokenAnswer
 from worker.sandbox.misbehaviour import Misbehaviour, Order
 from worker.sandbox.server import RunningSandbox
 from worker.sandbox.token_meaning import Delivery
-from worker.storage.consents import Arrival, NewGrant, StoredConsent
+from worker.storage.consents import Arrival, StoredConsent
+from worker.storage.new_grants import NewGrant
 from worker.storage.settle_queue import Settled
 from worker.usecases.rotate import database_instant, lease_covers
 
@@ -558,7 +559,7 @@ class GrantMachine(RuleBasedStateMachine):
             email=None,
         )
         for _ in range(2):
-            stored = await container.adoption.consents.store_consent(uuid4(), grant, now)
+            stored = await container.consent_store.consents.store_consent(uuid4(), grant, now)
             assert isinstance(stored, StoredConsent)
             assert (stored.grant_id, stored.arrival) == (row.id, _arrival(row))
         self.ledger.consented(row.id, seeded.refresh_token)

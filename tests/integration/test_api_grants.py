@@ -176,6 +176,67 @@ def test_what_is_wrong_is_named_and_not_repeated(
     assert web.run(value(web.container, "SELECT count(*) FROM grants")) == 0
 
 
+def test_all_that_is_known_of_a_grant_is_adopted(http: httpx.Client, client: SandboxClient) -> None:
+    """Ends, scopes, account and consent come along; an access token that has ended is no reason to refuse."""
+    body = {
+        "client": client.name,
+        "subject": "customer-42",
+        "refresh_token": "rt",
+        "access_token": "at",
+        "access_expires_at": "2026-01-01T00:00:00Z",
+        "refresh_expires_at": "2199-01-01T00:00:00Z",
+        "scopes": ["profile"],
+        "account": "17",
+        "consented_at": "2025-12-31T23:00:00-01:00",
+    }
+
+    grant = http.post("/v1/grants", json=body).json()
+
+    same = ("access_expires_at", "refresh_expires_at", "scopes", "account")
+    assert {name: grant[name] for name in same} == {name: body[name] for name in same}
+    assert grant["consented_at"] == "2026-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "complaint"),
+    [
+        ({"expires_in": 60, "access_expires_at": "2199-01-01T00:00:00Z"}, ("#/expires_in", "give one of them")),
+        ({"refresh_expires_at": "2020-01-01T00:00:00Z"}, ("#/refresh_expires_at", "has to authorize again")),
+        ({"consented_at": "2199-01-01T00:00:00Z"}, ("#/consented_at", "in the future")),
+        ({"access_token": "a secret token\n"}, ("#/access_token", "white space")),
+        ({"captured": {"shop": "a secret token"}}, ("#/captured", "keeps nothing under")),
+    ],
+)
+def test_what_cannot_be_kept_alive_is_refused(
+    http: httpx.Client, web: RunningWeb, client: SandboxClient, wanted: dict[str, Any], complaint: tuple[str, str]
+) -> None:
+    """What fits the document and still makes no grant is named by its place, as in an import."""
+    body = {"client": client.name, "subject": "customer-42", "refresh_token": "a secret token", **wanted}
+
+    answer = http.post("/v1/grants", json=body)
+
+    [error] = problem(answer, 422, "request-invalid")["errors"]
+    assert error["pointer"] == complaint[0]
+    assert complaint[1] in error["detail"]
+    assert "a secret token" not in answer.text
+    assert web.run(value(web.container, "SELECT count(*) FROM grants")) == 0
+
+
+def test_one_refresh_token_is_not_adopted_twice(http: httpx.Client, web: RunningWeb, client: SandboxClient) -> None:
+    """Under another subject it is refused, and whose it is stays hidden from whoever sees one client only."""
+    body = {"client": client.name, "subject": "customer-42", "refresh_token": "a secret token"}
+    grant = http.post("/v1/grants", json=body).json()
+    renamed = {**body, "subject": "renamed"}
+
+    taken = problem(http.post("/v1/grants", json=renamed), 409, "grant-exists")
+    with api(web, client=client.name) as bound:
+        hidden = problem(bound.post("/v1/grants", json=renamed), 409, "grant-exists")
+
+    assert taken["grant"] == grant["id"]
+    assert "grant" not in hidden
+    assert web.run(value(web.container, "SELECT count(*) FROM grants")) == 1
+
+
 def test_a_client_that_is_not_configured_adopts_nothing(http: httpx.Client) -> None:
     """A slip in the client's name is answered with the nearest one that there is."""
     body = {"client": "askara-tset", "subject": "customer-42", "refresh_token": "a secret token"}

@@ -23,7 +23,7 @@ from worker.domain.outcome import Cause, Reason
 from worker.domain.secret import Secret
 from worker.domain.settlement import EnterDoubt, HandBack
 from worker.sandbox.server import RunningSandbox
-from worker.storage.consents import NewGrant
+from worker.storage.new_grants import NewGrant
 from worker.storage.sealing import ACCESS_TOKEN, generate_key
 from worker.storage.settle_queue import Settled
 from worker.usecases.access_token import FreshToken
@@ -271,7 +271,7 @@ async def test_a_settle_after_a_new_consent_overwrites_nothing(
                 scopes=None,
                 email=None,
             )
-            await container.adoption.consents.store_consent(uuid4(), consented, at)
+            await container.consent_store.consents.store_consent(uuid4(), consented, at)
         before = await rows(container, "SELECT * FROM grants ORDER BY id")
 
         settled = [await settle(container, grant, kind) for grant, kind in zip(claimed, every_kind(at), strict=True)]

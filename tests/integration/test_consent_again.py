@@ -29,7 +29,8 @@ from worker.oauth.token_endpoint import TokenAnswer, TokenEndpoint
 from worker.sandbox import owner
 from worker.sandbox.families import FamilyStatus
 from worker.sandbox.server import RunningSandbox
-from worker.storage.consents import Arrival, NewGrant, StoredConsent
+from worker.storage.consents import Arrival, StoredConsent
+from worker.storage.new_grants import NewGrant
 from worker.usecases.access_token import FreshToken
 from worker.usecases.consent_results import ConsentResult, GrantStored
 
@@ -169,7 +170,7 @@ async def test_scopes_that_are_not_given_again_are_told(
     async with make_container(client.toml, **client.environment) as container:
         await adopt(container, sandbox, client)
         subject = await value(container, "SELECT subject FROM grants")
-        consents = container.adoption.consents
+        consents = container.consent_store.consents
         for scopes in (("profile",), ("profile",), ("profile", "organization")):
             now = await container.grants.now()
             stored = await consents.store_consent(
@@ -205,7 +206,7 @@ async def test_an_older_consent_that_is_stored_late_changes_nothing(
     """Of two consents the newer one stays, in whatever order they reach the database; a repetition is recognised."""
     client = register(sandbox)
     async with make_container(client.toml, **client.environment) as container:
-        consents, now = container.adoption.consents, await container.grants.now()
+        consents, now = container.consent_store.consents, await container.grants.now()
         newer = NewGrant(
             client=client.name,
             subject="customer-42",
@@ -310,7 +311,7 @@ async def test_a_lost_acknowledgement_of_a_revival_is_still_a_revival(
             email=None,
         )
         new_id = await value(container, "SELECT gen_random_uuid()")
-        stored = [await container.adoption.consents.store_consent(new_id, grant, now) for _ in range(2)]
+        stored = [await container.consent_store.consents.store_consent(new_id, grant, now) for _ in range(2)]
 
         assert [found.arrival for found in stored if isinstance(found, StoredConsent)] == [Arrival.REVIVED] * 2
         assert (await event_types(container)).count("grant.revived") == 1

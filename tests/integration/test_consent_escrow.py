@@ -26,9 +26,9 @@ from worker.embedded.startup import free_loopback_port
 from worker.sandbox.families import FamilyStatus
 from worker.sandbox.server import RunningSandbox
 from worker.storage.consent_escrow import KEY, SUFFIX, ConsentEscrow, KeptConsent
-from worker.storage.consents import NewGrant
 from worker.storage.escrow_homes import escrow_homes
 from worker.storage.escrow_shelf import EscrowShelf
+from worker.storage.new_grants import NewGrant
 from worker.storage.sealing import KeyRing, parse_keys
 
 pytestmark = pytest.mark.anyio

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -13,8 +14,11 @@ from worker.usecases.consent import LONGEST_SUBJECT
 from worker.web.api.values import write_cursor
 
 _NAMES = st.text(min_size=1, max_size=LONGEST_SUBJECT).filter(str.isprintable)
+# Of tokens and consents: nobody means any other.
+_OUR_AGE = st.datetimes(datetime(2000, 1, 2), datetime(2199, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001 -- bounds are given without a zone, and `timezones` adds it
 
 schemathesis.openapi.format("printable", _NAMES)
+schemathesis.openapi.format("date-time", _OUR_AGE.map(datetime.isoformat))
 schemathesis.openapi.format("cursor", st.builds(write_cursor, _NAMES, _NAMES))
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import sys
 from dataclasses import fields
-from datetime import timedelta
 from typing import Annotated, NoReturn, assert_never
 from uuid import UUID
 
 import typer
+from pydantic import SecretStr, ValidationError
 
 from worker.bootstrap import Container
 from worker.commands.console import AsJson, fail, print_json, print_table, text, with_container
+from worker.commands.import_grants import import_grants
+from worker.domain.adoption import Verdict
 from worker.domain.duration import parse_duration
 from worker.domain.grant import GrantState
 from worker.domain.outcome import label
-from worker.domain.secret import Secret
-from worker.storage.consents import Arrival
 from worker.storage.grants import GrantView
 from worker.usecases.access_token import (
     AccessTokenResult,
@@ -27,7 +27,8 @@ from worker.usecases.access_token import (
     RefreshFailed,
     TooEarly,
 )
-from worker.usecases.consent import LONGEST_SUBJECT
+from worker.usecases.adopt import Refused
+from worker.usecases.offer import Offer, complaints_in
 from worker.usecases.operate import AtProvider, Done, NotPossible
 
 grants = typer.Typer(no_args_is_help=True, help="Adopt, list and look at grants; pause, resume and revoke them.")
@@ -57,21 +58,30 @@ def add(
     """
     if not refresh_token_stdin:
         raise typer.BadParameter("give --refresh-token-stdin and the token on standard input, never as an argument")
-    if not 0 < len(subject) <= LONGEST_SUBJECT or not subject.isprintable():
-        raise typer.BadParameter(f"a subject has 1 to {LONGEST_SUBJECT} printable characters")
-    refresh_token = _read_token("refresh token")
-    access_token = _read_token("access token") if access_token_stdin else None
-    lifetime = timedelta(seconds=expires_in) if expires_in is not None else None
-
-    async def work(container: Container) -> tuple[UUID, Arrival]:
-        return await container.adoption.adopt(
-            client, subject, refresh_token=refresh_token, access_token=access_token, expires_in=lifetime, email=email
+    try:
+        offer = Offer(
+            client=client,
+            subject=subject,
+            refresh_token=_read_token("refresh token"),
+            access_token=_read_token("access token") if access_token_stdin else None,
+            expires_in=expires_in,
+            email=email,
         )
+    except ValidationError as error:
+        raise typer.BadParameter("; ".join(str(complaint) for complaint in complaints_in(error))) from None
+    taken = with_container(lambda container: container.adoption.take(offer))
+    if isinstance(taken, Refused):
+        fail("; ".join(str(complaint) for complaint in taken.complaints))
+    match taken.verdict:
+        case Verdict.CREATE:
+            typer.echo(taken.grant_id)
+        case Verdict.TAKEN:
+            fail(f"this refresh token was adopted before, as grant {taken.grant_id}: it cannot be kept alive twice")
+        case Verdict.SAME | Verdict.OTHER_TOKEN | Verdict.REPLACE | Verdict.NOT_NEWER | Verdict.OTHER_ACCOUNT:
+            fail(f"{client} has a grant for {subject!r} already: {taken.grant_id}; nothing was changed")
 
-    grant_id, arrival = with_container(work)
-    if arrival is Arrival.ALREADY_THERE:
-        fail(f"{client} has a grant for {subject!r} already: {grant_id}; nothing was changed")
-    typer.echo(grant_id)
+
+grants.command(name="import")(import_grants)
 
 
 @grants.command(name="list")
@@ -273,8 +283,8 @@ def _explain(grant: object, result: NoSuchGrant | NotKeptAlive | HeldBack | TooE
             assert_never(result)
 
 
-def _read_token(what: str) -> Secret:
+def _read_token(what: str) -> SecretStr:
     line = sys.stdin.readline(_LONGEST_TOKEN_LINE).strip()
     if not line:
         fail(f"no {what} on standard input")
-    return Secret(line)
+    return SecretStr(line)

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from worker.domain.account import LONGEST_ACCOUNT
 from worker.oauth.answer_path import at, is_storable, text_of
-from worker.oauth.placeholders import Source
+from worker.oauth.client import Client
+from worker.oauth.placeholders import Source, names_in
 from worker.oauth.provider import Provider
 from worker.oauth.reading import Reading
 
@@ -78,6 +79,42 @@ def is_account(text: str, secrets: Collection[str]) -> bool:
 def _secrets_in(provider: Provider, parameters: Mapping[str, str]) -> list[str]:
     # The code and the state are secrets of this one consent.
     return [parameters[name] for name in (provider.redirect.code, "state") if parameters.get(name)]
+
+
+def captured_from_elsewhere(client: Client, offered: Mapping[str, str]) -> dict[str, str] | str:
+    """Return what is kept of values that somebody else has captured, or what is wrong with them, in one line.
+
+    They decide where secrets are sent, so the same patterns hold for them; and a grant without a value that the address
+    of its refreshes needs could not be refreshed at all.
+    """
+    provider = client.provider
+    if not offered and not provider.placeholders:
+        return {}
+    names = provider.captured_names
+    if not names.issuperset(offered):
+        known = f" (known: {', '.join(sorted(names))})" if names else ""
+        return f"has a name that provider {provider.name!r} keeps nothing under{known}"
+    kept = _accepted(offered, provider)
+    for name in offered:
+        if name not in kept:
+            return f"has a value for {name!r} that may not stand there"
+    missing = sorted(_needed(client) - kept.keys())
+    return f"lacks {missing[0]!r}, which refreshes at provider {provider.name!r} need" if missing else kept
+
+
+def _needed(client: Client) -> set[str]:
+    """Return what a refresh has in its address, parameters or headers and only a redirect or an answer can tell."""
+    provider, step = client.provider, client.provider.refresh
+    endpoint = step.endpoint or provider.token_endpoint or ""
+    texts = [*provider.headers.values(), *step.headers.values(), *step.params.values()]
+    return {
+        name
+        for name in names_in([endpoint, *(text for text in texts if isinstance(text, str))])
+        if (declared := provider.placeholders.get(name)) is not None
+        and declared.source is not Source.OPERATOR
+        and declared.default is None
+        and name not in client.placeholders
+    }
 
 
 def _accepted(found: Mapping[str, str], provider: Provider) -> dict[str, str]:

@@ -15,8 +15,8 @@ from uuid import UUID
 
 from worker.domain.account import ToldAccount
 from worker.domain.secret import Secret
-from worker.storage.consents import NewGrant
 from worker.storage.escrow_shelf import EscrowShelf
+from worker.storage.new_grants import NewGrant
 from worker.storage.sealing import Column, KeyRing
 
 #: What the name of every entry ends with.

@@ -1,14 +1,14 @@
-"""Grants that arrive from outside the rotation: adopted with tokens from elsewhere, or consented to by their owner.
+"""What owners have consented to, stored as a new grant or into the one that their client and subject have.
 
-Both write token columns, so both are guarded: a new row is inserted only where none is, and an existing one is replaced
-as a whole, generation and lease included, so that no refresh still under way can overwrite it.
+It writes token columns, so it is guarded: a new row is inserted only where none is, and an existing one is replaced as
+a whole, generation and lease included, so that no refresh still under way can overwrite it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
 from typing import Any, Final
@@ -17,41 +17,23 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from worker.domain.account import Account, AccountCheck, ToldAccount, check_account
+from worker.domain.account import Account, AccountCheck, check_account
+from worker.domain.adoption import ThereAlready
 from worker.domain.errors import SealError
 from worker.domain.grant import ROTATED_STATES, GrantState
 from worker.domain.secret import Secret
+from worker.storage.new_grants import NewGrant, insert_grants, sealed_columns
 from worker.storage.sealing import ACCESS_TOKEN, REFRESH_TOKEN, KeyRing
 from worker.storage.shared_accounts import tell_shared
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewGrant:
-    """Tokens and their instants, to become a grant. Instants are the database's."""
-
-    client: str
-    subject: str
-    refresh_token: Secret
-    access_token: Secret | None
-    issued_at: datetime | None
-    access_expires_at: datetime | None
-    refresh_expires_at: datetime | None
-    rotate_at: datetime
-    scopes: tuple[str, ...] | None
-    email: str | None
-    account: ToldAccount = field(default_factory=ToldAccount)
-    captured: Mapping[str, str] = field(default_factory=dict)  #: what the provider's facts say to keep
-    requested: tuple[str, ...] = ()  #: the scopes that were asked for: what is missing of them was taken away
-
-
 class Arrival(Enum):
-    """What became of a new grant."""
+    """What became of a consent's tokens."""
 
     CREATED = auto()
     REVIVED = auto()  #: the same row lives on with the new tokens, for it had ended
     RENEWED = auto()  #: the same row has the new tokens, and was alive, or paused, before
     OUTDATED = auto()  #: a newer consent was stored first, and stays
-    ALREADY_THERE = auto()  #: adopting never replaces a grant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,22 +66,9 @@ class AccountRefused:
     stored: tuple[Secret, ...] = ()  #: the refresh token that is in use, where it can be opened
 
 
-_INSERT: Final = text("""
-    WITH added AS (
-        INSERT INTO grants (id, client, subject, state, refresh_token, access_token, issued_at, access_expires_at,
-                            refresh_expires_at, rotate_at, scopes, email, account, account_source, captured,
-                            consented_at)
-        VALUES (:id, :client, :subject, 'active', :refresh_token, :access_token, :issued_at, :access_expires_at,
-                :refresh_expires_at, :rotate_at, CAST(:scopes AS text[]), :email, :account, :account_source,
-                CAST(:captured AS jsonb), :consented_at)
-        ON CONFLICT (client, subject) DO NOTHING
-        RETURNING id, client, subject)
-    INSERT INTO events (type, client, grant_id, subject)
-    SELECT 'grant.created', client, id, subject FROM added
-    RETURNING grant_id
-""")
 _FIND: Final = text("""
-    SELECT id, state, account, account_source, scopes, lost_scopes, captured, consented_at, refresh_token, access_token
+    SELECT id, state, state_since, account, account_source, scopes, lost_scopes, captured, consented_at, refresh_token,
+           access_token
       FROM grants WHERE client = :client AND subject = :subject FOR UPDATE
 """)
 # What an operator has paused stays paused, with the new tokens; everything else is alive again.
@@ -152,17 +121,11 @@ _LIVING: Final = frozenset({*ROTATED_STATES, GrantState.PAUSED})
 
 
 class Consents:
-    """Stores grants that arrive with their tokens."""
+    """Stores what owners have consented to."""
 
     def __init__(self, engine: AsyncEngine, keys: KeyRing) -> None:
         self._engine = engine
         self._keys = keys
-
-    async def adopt(self, grant_id: UUID, grant: NewGrant) -> Arrival:
-        """Insert a grant under this id, unless its client and subject have one already."""
-        async with self._engine.begin() as connection:
-            added = await self._insert(connection, grant_id, grant, consented_at=None)
-        return Arrival.CREATED if added else Arrival.ALREADY_THERE
 
     async def store_consent(
         self, new_id: UUID, grant: NewGrant, consented_at: datetime
@@ -178,7 +141,7 @@ class Consents:
 
         """
         async with self._engine.begin() as connection:
-            if await self._insert(connection, new_id, grant, consented_at=consented_at):
+            if await insert_grants(connection, self._keys, [(new_id, grant, consented_at)]):
                 stored = StoredConsent(grant_id=new_id, arrival=Arrival.CREATED, state=GrantState.ACTIVE)
             else:
                 where = {"client": grant.client, "subject": grant.subject}
@@ -197,6 +160,35 @@ class Consents:
             shared_with = await tell_shared(connection, stored.grant_id, grant.client, grant.account.id)
         return replace(stored, shared_with=shared_with)
 
+    async def bring_back(
+        self,
+        connection: AsyncConnection,
+        grant: NewGrant,
+        consented_at: datetime,
+        is_meant: Callable[[ThereAlready], bool],
+    ) -> bool:
+        """Let a grant live on with the tokens of a consent that was given elsewhere; tell whether it does.
+
+        Args:
+            connection: in a transaction.
+            grant: the tokens, for a client and subject that have a grant.
+            consented_at: when its owner consented.
+            is_meant: decides by what is there, once nobody else can change it.
+
+        """
+        where = {"client": grant.client, "subject": grant.subject}
+        found = (await connection.execute(_FIND, where)).one()
+        there = ThereAlready(
+            grant_id=found.id,
+            state=GrantState(found.state),
+            state_since=found.state_since,
+            account=found.account,
+        )
+        if not is_meant(there):
+            return False
+        await self._replace(connection, found, grant, consented_at)
+        return True
+
     async def _replace(
         self, connection: AsyncConnection, found: Row[Any], grant: NewGrant, consented_at: datetime
     ) -> StoredConsent:
@@ -204,7 +196,10 @@ class Consents:
         arrival = Arrival.RENEWED if was in _LIVING else Arrival.REVIVED
         event = next(name for name, meant in _ARRIVALS.items() if meant is arrival)
         lost = _lost_scopes(grant, (*(found.lost_scopes or ()), *(found.scopes or ())))
-        columns = self._columns(found.id, grant, consented_at) | {
+        columns = sealed_columns(self._keys, found.id, grant, consented_at)
+        del columns["client"], columns["subject"]
+        columns |= {
+            "captured": json.dumps(columns["captured"]) if columns["captured"] is not None else None,
             "event": event,
             "lost_scopes": lost or None,
             "newly_lost": [scope for scope in lost if scope in (found.scopes or ())],
@@ -227,30 +222,6 @@ class Consents:
             )
         except SealError:  # what cannot be opened cannot be given back, and is no reason to refuse the new tokens
             return None
-
-    async def _insert(
-        self, connection: AsyncConnection, grant_id: UUID, grant: NewGrant, consented_at: datetime | None
-    ) -> bool:
-        columns = {**self._columns(grant_id, grant, consented_at), "client": grant.client, "subject": grant.subject}
-        return (await connection.execute(_INSERT, columns)).first() is not None
-
-    def _columns(self, grant_id: UUID, grant: NewGrant, consented_at: datetime | None) -> dict[str, Any]:
-        access_token = grant.access_token
-        return {
-            "id": grant_id,
-            "refresh_token": self._keys.seal(grant.refresh_token, REFRESH_TOKEN, grant_id),
-            "access_token": self._keys.seal(access_token, ACCESS_TOKEN, grant_id) if access_token else None,
-            "issued_at": grant.issued_at,
-            "access_expires_at": grant.access_expires_at,
-            "refresh_expires_at": grant.refresh_expires_at,
-            "rotate_at": grant.rotate_at,
-            "scopes": list(grant.scopes) if grant.scopes is not None else None,
-            "email": grant.email,
-            "account": grant.account.id,
-            "account_source": grant.account.source if grant.account.id is not None else None,
-            "captured": json.dumps(dict(grant.captured)) if grant.captured else None,
-            "consented_at": consented_at,
-        }
 
 
 async def _stored_before(connection: AsyncConnection, found: Row[Any], consented_at: datetime) -> StoredConsent:

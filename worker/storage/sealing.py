@@ -91,9 +91,11 @@ class KeyRing:
 
         It names the key it was made with, for fingerprints of different keys do not compare.
         """
-        key = self._fingerprint_keys[self._sealing_id]
-        digest = hmac.digest(key, value.reveal().encode("utf-8", "surrogatepass"), "sha256")
-        return f"{self._sealing_id}:{digest[:_FINGERPRINT_BYTES].hex()}"
+        return _fingerprint(self._sealing_id, self._fingerprint_keys[self._sealing_id], value)
+
+    def fingerprints(self, value: Secret) -> tuple[str, ...]:
+        """Return a token's fingerprint under each key, the sealing one first, to find what an older key has made."""
+        return tuple(_fingerprint(key_id, key, value) for key_id, key in self._fingerprint_keys.items())
 
     def sign(self, message: bytes) -> bytes:
         """Return a signature (HMAC-SHA-256) by the sealing key, 32 bytes."""
@@ -126,6 +128,11 @@ class KeyRing:
                 "the key in EVERGRANT_KEYS under this id is another one, or the row was altered"
             ) from None
         return Secret(opened.decode("utf-8", "surrogatepass"))
+
+
+def _fingerprint(key_id: str, key: bytes, value: Secret) -> str:
+    digest = hmac.digest(key, value.reveal().encode("utf-8", "surrogatepass"), "sha256")
+    return f"{key_id}:{digest[:_FINGERPRINT_BYTES].hex()}"
 
 
 def _derived(keys: dict[str, Secret], use: bytes) -> dict[str, bytes]:

@@ -117,6 +117,17 @@ class Grant(Base):
     )
 
 
+class AdoptedToken(Base):
+    """That a grant was adopted with a refresh token: it is spent soon after, and never adopted again."""
+
+    __tablename__ = "adopted_tokens"
+
+    #: Keyed fingerprint of the refresh token, as in `rotations`.
+    fingerprint: Mapped[str] = mapped_column(primary_key=True)
+    grant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
 class RotationRow(Base):
     """One stored rotation: the grant's lineage, newest last."""
 

@@ -21,8 +21,9 @@ from worker.oauth.id_token import IdTokenRefused
 from worker.oauth.provider_kinds import Style
 from worker.oauth.token_endpoint import TokenAnswer, TokenEndpoint
 from worker.storage.authorization_requests import Asked, PendingConsent
-from worker.storage.consents import AccountRefused, NewGrant, StoredConsent
+from worker.storage.consents import AccountRefused, StoredConsent
 from worker.storage.grants import Grants
+from worker.storage.new_grants import NewGrant
 from worker.usecases.consent_results import (
     Ending,
     ExchangeFailed,

@@ -16,7 +16,8 @@ from worker.oauth.provider_kinds import Revocation
 from worker.oauth.registry import Registry
 from worker.oauth.token_tools import TokenTools
 from worker.storage.away import AWAY
-from worker.storage.consents import FormerTokens, NewGrant
+from worker.storage.consents import FormerTokens
+from worker.storage.new_grants import NewGrant
 from worker.storage.shared_accounts import SharedAccounts
 
 

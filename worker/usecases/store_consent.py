@@ -15,7 +15,8 @@ from uuid import UUID
 from worker.oauth.registry import Registry
 from worker.storage.away import AWAY, until_taken
 from worker.storage.consent_escrow import ConsentEscrow, KeptConsent
-from worker.storage.consents import AccountRefused, Arrival, Consents, NewGrant, StoredConsent
+from worker.storage.consents import AccountRefused, Arrival, Consents, StoredConsent
+from worker.storage.new_grants import NewGrant
 from worker.usecases.give_back import GivingBack, replaced, unwanted
 
 #: How long the browser waits for a database that is away, seconds.

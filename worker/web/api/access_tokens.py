@@ -9,12 +9,13 @@ from uuid import UUID
 from fastapi import Query
 
 from worker.bootstrap import Container
+from worker.usecases.offer import Name
 from worker.web.api.access import TheCaller, own_client, own_grant
 from worker.web.api.models import AccessTokenAnswer
 from worker.web.api.problems import Kind, Problem, documented
 from worker.web.api.refusals import granted
 from worker.web.api.route import api_router
-from worker.web.api.values import Name, Seconds, seconds
+from worker.web.api.values import Seconds, seconds
 from worker.web.dependencies import TheContainer
 
 router = api_router("access tokens")

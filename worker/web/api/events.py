@@ -8,10 +8,11 @@ from uuid import UUID
 from fastapi import Query
 
 from worker.storage.event_log import read_events
+from worker.usecases.offer import Name
 from worker.web.api.access import TheCaller, own_client
 from worker.web.api.models import EventAnswer, EventPage
 from worker.web.api.route import api_router
-from worker.web.api.values import DEFAULT_PAGE, EventCursor, Name, PageLength
+from worker.web.api.values import DEFAULT_PAGE, EventCursor, PageLength
 from worker.web.dependencies import TheContainer
 
 router = api_router("events")

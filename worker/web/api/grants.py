@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
@@ -11,41 +10,24 @@ from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from worker.bootstrap import Container
+from worker.domain.adoption import Verdict
 from worker.domain.grant import GrantState
-from worker.domain.secret import Secret
-from worker.storage.consents import Arrival
+from worker.usecases.adopt import Refused
+from worker.usecases.offer import Account, Email, Name, Offer
 from worker.web.api.access import TheCaller, no_such_grant, own_client, own_grant
 from worker.web.api.models import GrantAnswer, GrantPage
-from worker.web.api.problems import Kind, Problem, documented
+from worker.web.api.problems import Kind, Problem, documented, request_refused
 from worker.web.api.route import IDEMPOTENT, api_router
 from worker.web.api.values import (
     DEFAULT_PAGE,
-    Account,
     Cursor,
-    Email,
-    Name,
     PageLength,
-    PositiveSeconds,
-    Token,
     read_cursor,
     write_cursor,
 )
 from worker.web.dependencies import TheContainer
 
 router = api_router("grants")
-
-
-class Adopt(BaseModel):
-    """A grant whose tokens come from elsewhere. From now on nobody else may refresh it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    client: Name
-    subject: Name
-    refresh_token: Token
-    access_token: Token | None = None
-    expires_in: PositiveSeconds | None = None
-    email: Email | None = None
 
 
 class Change(BaseModel):
@@ -72,21 +54,24 @@ class Change(BaseModel):
         **documented(HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     },
 )
-async def adopt_grant(caller: TheCaller, container: TheContainer, wanted: Adopt, response: Response) -> GrantAnswer:
+async def adopt_grant(caller: TheCaller, container: TheContainer, offer: Offer, response: Response) -> GrantAnswer:
     """Take over a grant: it is kept alive from now on. Without an access token and its lifetime it is due at once."""
-    own_client(caller, wanted.client)
-    access_token = Secret(wanted.access_token.get_secret_value()) if wanted.access_token is not None else None
-    grant_id, arrival = await container.adoption.adopt(
-        wanted.client,
-        wanted.subject,
-        refresh_token=Secret(wanted.refresh_token.get_secret_value()),
-        access_token=access_token,
-        expires_in=timedelta(seconds=wanted.expires_in) if wanted.expires_in is not None else None,
-        email=wanted.email,
-    )
-    if arrival is Arrival.ALREADY_THERE:
-        detail = "Adopting never replaces a grant: nothing was changed."
-        raise Problem(HTTPStatus.CONFLICT, Kind.GRANT_EXISTS, detail, about={"grant": str(grant_id)})
+    own_client(caller, offer.client)
+    taken = await container.adoption.take(offer)
+    if isinstance(taken, Refused):
+        raise request_refused((complaint.field, complaint.text) for complaint in taken.complaints)
+    grant_id = taken.grant_id
+    match taken.verdict:
+        case Verdict.CREATE:
+            pass
+        case Verdict.TAKEN:
+            detail = "Another grant was adopted with this refresh token, and it cannot be kept alive twice."
+            # Which one it is stays hidden from a token that is bound to a client: it may be another's.
+            about = {"grant": str(grant_id)} if caller.client is None else None
+            raise Problem(HTTPStatus.CONFLICT, Kind.GRANT_EXISTS, detail, about=about)
+        case Verdict.SAME | Verdict.OTHER_TOKEN | Verdict.REPLACE | Verdict.NOT_NEWER | Verdict.OTHER_ACCOUNT:
+            detail = "Adopting never replaces a grant: nothing was changed."
+            raise Problem(HTTPStatus.CONFLICT, Kind.GRANT_EXISTS, detail, about={"grant": str(grant_id)})
     response.headers["Location"] = f"/v1/grants/{grant_id}"
     return await shown(container, grant_id)
 

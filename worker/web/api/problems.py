@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, Final
@@ -122,6 +122,11 @@ def request_invalid(detail: str, *, parameter: str | None = None, pointer: str |
     """
     where = {"parameter": parameter} if parameter is not None else {"pointer": pointer}
     return _invalid([{**where, "detail": detail}])
+
+
+def request_refused(complaints: Iterable[tuple[str, str]]) -> Problem:
+    """Return the problem of a request that fits the document and cannot be done: what of its body is wrong, and how."""
+    return _invalid([{"pointer": f"#/{field}", "detail": text} for field, text in complaints])
 
 
 def from_validation(error: RequestValidationError) -> Problem:

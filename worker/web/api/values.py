@@ -1,4 +1,4 @@
-"""What requests bring, checked: names, addresses, lengths of time, and the cursors that we have given out."""
+"""What requests bring, checked: lengths of time, and the cursors that we have given out."""
 
 from __future__ import annotations
 
@@ -8,36 +8,15 @@ import json
 from datetime import timedelta
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, SecretStr, WithJsonSchema
-
-from worker.domain.account import LONGEST_ACCOUNT
-from worker.usecases.consent import LONGEST_SUBJECT
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 #: A page of a list, at most.
 LONGEST_PAGE: Final = 500
 DEFAULT_PAGE: Final = 50
-#: Nobody asks for a token that lives longer, for none does.
+#: Nobody asks for a token that lives longer, seconds.
 LONGEST_TTL: Final = 365 * 24 * 3600
-#: Bytes are up to four to a character, and rows hold 64 KiB without complaint.
-LONGEST_TOKEN: Final = 64 * 1024
-LONGEST_EMAIL: Final = 254  # RFC 5321 section 4.5.3.1.3, less the angle brackets
 #: A cursor holds two names, in base64 of JSON.
 _LONGEST_CURSOR: Final = 12_000
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        message = "must hold printable characters only"
-        raise ValueError(message)
-    return text
-
-
-def _address(text: str) -> str:
-    name, _, host = text.rpartition("@")
-    if not (name and host and text.isprintable()) or " " in text:
-        message = "is not an e-mail address"
-        raise ValueError(message)
-    return text
 
 
 def write_cursor(client: str, subject: str) -> str:
@@ -69,35 +48,6 @@ def _cursor(cursor: str) -> str:
     return cursor
 
 
-_NAME_SCHEMA: Final = {
-    "type": "string",
-    "format": "printable",
-    "minLength": 1,
-    "maxLength": LONGEST_SUBJECT,
-    "description": "Printable characters: no control, format or private ones, and no spaces but U+0020.",
-}
-
-#: A client's or a subject's name.
-Name = Annotated[
-    str,
-    Field(min_length=1, max_length=LONGEST_SUBJECT),
-    AfterValidator(_printable),
-    WithJsonSchema(_NAME_SCHEMA),
-]
-Email = Annotated[
-    str,
-    Field(max_length=LONGEST_EMAIL),
-    AfterValidator(_address),
-    WithJsonSchema({"type": "string", "format": "email", "maxLength": LONGEST_EMAIL}),
-]
-#: An owner's id at a provider.
-Account = Annotated[
-    str,
-    Field(min_length=1, max_length=LONGEST_ACCOUNT),
-    AfterValidator(_printable),
-    WithJsonSchema({"type": "string", "format": "printable", "minLength": 1, "maxLength": LONGEST_ACCOUNT}),
-]
-Token = Annotated[SecretStr, Field(min_length=1, max_length=LONGEST_TOKEN)]
 Cursor = Annotated[
     str,
     Field(max_length=_LONGEST_CURSOR, description="`next` of the page before."),
@@ -107,7 +57,6 @@ Cursor = Annotated[
 EventCursor = Annotated[str, Field(pattern="^[0-9]{1,18}$", description="`next` of the page before.")]
 PageLength = Annotated[int, Field(ge=1, le=LONGEST_PAGE, description="At most so many.")]
 Seconds = Annotated[int, Field(ge=0, le=LONGEST_TTL)]
-PositiveSeconds = Annotated[int, Field(ge=1, le=LONGEST_TTL)]
 
 
 def seconds(value: int) -> timedelta:
