@@ -8,7 +8,7 @@ export UV_CACHE_DIR ?= $(VENV)/cache/uv
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test drill check lint types layers format lock migrations bench picture clean
+.PHONY: help run test fuzz drill check lint types layers format lock migrations bench picture clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ run: $(VENV)/installed ## start everything with the demo; Ctrl-C stops it
 
 test: $(VENV)/installed-dev ## run the tests, on a real PostgreSQL and a real Valkey
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+fuzz: $(VENV)/installed-dev ## look for three minutes for an answer that raises, loses a token or shows a secret
+	EVERGRANT_TEST_SECONDS=60 $(BIN)/python -m pytest -q tests/contract/test_fuzzed_answers.py $(PYTEST_OPTIONS)
 
 drill: $(VENV)/installed ## the fault campaign: kills, restarts and cuts everything, then counts what was lost
 	@exec $(BIN)/evergrant drill --rotations 5000 --faults 300 $(DRILL_OPTIONS)

@@ -236,6 +236,8 @@ UNREADABLE: list[Row] = [
     ("two objects", 200, {}, b"{" + PAIR + b"}{" + PAIR + b"}", unread()),
     ("single quotes", 200, {}, b"{'access_token':'at'}", unread()),
     ("random bytes", 200, {}, bytes(range(256)), unread()),
+    ("UTF-32 with what is no character", 200, {}, b"\x00\x00\x00{\xff\xff\xff\xff", unread()),
+    ("UTF-16 with an odd byte", 200, {}, b'{\x00"\x00a', unread()),
     ("100 000 levels deep", 200, {}, b"[" * 100_000, unread()),
     ("larger than the cap", 200, {}, {**OK, "filler": "x" * 300_000}, unread()),
     ("access token empty", 200, {}, {**OK, "access_token": ""}, unread()),

@@ -109,6 +109,11 @@ DEEP: Facts = {"answer": {"path": "result.items.0.grant"}}
 NAMES: Facts = {"answer": {"access_token": "accessToken", "refresh_token": "refreshToken", "expires_in": "expiresIn"}}
 INNER: Facts = {"answer": {"access_token": "token.value", "refresh_token": "token.renewal"}}
 
+SLACK: Facts = {"answer": {"success": {"field": "ok", "equals": True}}}
+OF_USER: Facts = {"answer": {"path": "authed_user", "success": {"field": "ok", "equals": True}}}
+USER = {"access_token": "at-user", "refresh_token": "rt-user", "expires_in": 43200}
+USERS = rotated("rt-user", access="at-user", seconds=43200)
+
 PATHS: list[Row] = [
     ("under the path", DATA, 200, NONE, {"data": OK, "request_id": "x"}, rotated()),
     ("under a path with a list", DEEP, 200, NONE, {"result": {"items": [{"grant": OK}]}}, rotated()),
@@ -120,6 +125,18 @@ PATHS: list[Row] = [
     ("under another name than the path", DATA, 200, NONE, {"body": OK}, rotated()),
     ("two levels deeper than the path", DATA, 200, NONE, {"x": {"y": OK}}, rotated()),
     ("in a list at another place", DATA, 200, NONE, {"grants": [OK]}, rotated()),
+    ("Slack: the bot's at the top", SLACK, 200, NONE, {**OK, "ok": True, "authed_user": USER}, rotated()),
+    ("Slack: the user's by the path", OF_USER, 200, NONE, {**OK, "ok": True, "authed_user": USER}, USERS),
+    ("Slack: the user's refreshed, at the top", OF_USER, 200, NONE, {**USER, "ok": True}, USERS),
+    (
+        "Slack: the same beside the user's name",
+        OF_USER,
+        200,
+        NONE,
+        {**USER, "ok": True, "authed_user": {"id": 1}},
+        USERS,
+    ),
+    ("Slack: the user's only", SLACK, 200, NONE, {"ok": True, "authed_user": USER}, USERS),
     ("five levels down: not looked for", DATA, 200, NONE, {"a": {"b": {"c": {"d": {"e": OK}}}}}, unread()),
     ("two elsewhere: nobody knows whose", DATA, 200, NONE, {"a": OK, "b": OK}, unread()),
     ("the path empty", DATA, 200, NONE, {"data": {}}, unread()),
@@ -308,7 +325,6 @@ CAPTURES: list[Row] = [
 
 # --- what a success is
 
-SLACK: Facts = {"answer": {"success": {"field": "ok", "equals": True}}}
 STATUS: Facts = {"answer": {"path": "body", "success": {"field": "status", "equals": 0}}}
 NO_ERROR: Facts = {"answer": {"success": {"field": "error", "absent": True}}}
 ANY: Facts = {"answer": {"success": {"field": "result.state", "equals": ["done", "fine"]}}}

@@ -42,7 +42,11 @@ objects = st.fixed_dictionaries(
         "id_token": values,
     },
 )
-bodies = st.binary() | values.map(json.dumps).map(str.encode) | objects.map(json.dumps).map(str.encode)
+#: The first bytes by which UTF-16 and UTF-32 show themselves, and whatever comes then.
+wide = st.builds(
+    bytes.__add__, st.sampled_from([b"\x00\x00", b"\x00{", b"{\x00", b"\xff\xfe", b"\xfe\xff"]), st.binary()
+)
+bodies = wide | st.binary() | values.map(json.dumps).map(str.encode) | objects.map(json.dumps).map(str.encode)
 statuses = st.integers(min_value=100, max_value=999) | st.sampled_from([200, 201, 400, 401, 403, 404, 429, 500, 503])
 headers = st.fixed_dictionaries(
     {},

@@ -92,9 +92,11 @@ def object_within(answer: HttpAnswer) -> dict[str, Any] | None:
 
 
 def _text(body: bytes) -> str:
-    # RFC 8259 section 8.1 knows UTF-8 alone; a body in UTF-16 shows itself by its zeros.
+    # RFC 8259 section 8.1 knows UTF-8 alone; a body in UTF-16 or UTF-32 shows itself by its zeros.
     encoding = json.detect_encoding(body)
-    return body.decode(encoding if encoding not in _UTF_8 else "utf-8-sig", "surrogateescape")
+    if encoding in _UTF_8:
+        return body.decode("utf-8-sig", "surrogateescape")
+    return body.decode(encoding, "replace")  # which no body makes raise; the others do not know every escape
 
 
 def _read_form(text: str) -> dict[str, Any] | None:
