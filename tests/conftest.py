@@ -158,6 +158,7 @@ def make_web(database_url: str, broker_url: str, keys: Secret, tmp_path: Path) -
         broker: str = broker_url,
         public_url: str | None = None,
         smtp_url: str | None = None,
+        port: int = 0,
         **environment: str,
     ) -> Iterator[RunningWeb]:
         path = tmp_path / "evergrant-web.toml"
@@ -175,7 +176,7 @@ def make_web(database_url: str, broker_url: str, keys: Secret, tmp_path: Path) -
             )
             return create_container(settings, name="test web", environment=environment, registry=registry)
 
-        with RunningWeb(create) as running:
+        with RunningWeb(create, port) as running:
             yield running
 
     return make

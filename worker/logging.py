@@ -25,6 +25,7 @@ _QUIET: Final = (
     "celery.worker.strategy",
     "httpcore",
     "httpx",
+    "mail.log",  # aiosmtpd, in the demo
     "uvicorn.error",
 )
 #: Field names under which nothing is ever shown, whatever its type.

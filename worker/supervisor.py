@@ -145,6 +145,8 @@ class Supervisor:
         while not self._stop.is_set() and monotonic() < deadline:
             if self._is_ready(address):
                 self._say(f"\n  Evergrant is up:  {address}/\n  metrics:          {address}/metrics")
+                if self._demo is not None:
+                    self._say(f"  owners' mails:    {self._demo.mails_url}/")
                 self._say("  The page is for this machine only. Ctrl-C stops everything.\n")
                 return
             if self._running["web"].poll() is not None:

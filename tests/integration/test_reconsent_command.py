@@ -14,7 +14,7 @@ from tests.support.command_line import CommandLine, Ended
 from tests.support.database import execute
 from tests.support.loaded_command_line import LoadedCommandLine
 from tests.support.mail_server import MailServer
-from tests.support.mailing import CONFIGURATION, ROUND, dead
+from tests.support.mailing import CONFIGURATION, ROUND, bounce_of, dead, later
 from worker.bootstrap import Container
 from worker.domain.secret import Secret
 
@@ -46,8 +46,8 @@ async def test_from_dry_run_to_list(
 async def _from_dry_run_to_list(
     container: Container, server: MailServer, loaded: LoadedCommandLine, command_line: CommandLine
 ) -> None:
-    def typed(*arguments: str) -> Ended:
-        return loaded.run(command_line, "reconsent", *arguments)
+    def typed(*arguments: str, stdin: str = "") -> Ended:
+        return loaded.run(command_line, "reconsent", *arguments, stdin=stdin)
 
     for subject in ("one", "two"):
         await dead(container, subject, email="ada@example.com", since=timedelta(days=30))
@@ -82,6 +82,16 @@ async def _from_dry_run_to_list(
     named = typed("send", str(wrong), str(without), "--json")
     assert named.code == 1
     assert {row["why_not"] for row in json.loads(named.out)} == {None, "no_address"}
+
+    report = bounce_of(server.received[0].message["Message-ID"])
+    assert "noted for 2 grants: 5.2.1 mailbox closed" in typed("bounced", stdin=report).out
+    assert "was noted before" in typed("bounced", stdin=report).out
+    assert "nothing was changed" in typed("bounced", stdin="Subject: hello\n\nWorld\n").out
+    bounced = json.loads(typed("list", "--state", "bounced", "--json").out)
+    assert {mail["subject"] for mail in bounced} == {"one", "two"}
+    await later(container, timedelta(days=1))
+    told = typed("send", "--client", "acme-main", "--dry-run").out
+    assert told.count("no: the address was refused: correct the grant's email") == 2
 
 
 def test_wrong_use_is_one_line(database_url: str, keys: Secret, tmp_path: Path) -> None:

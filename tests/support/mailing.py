@@ -87,3 +87,28 @@ async def later(container: Container, time: timedelta) -> None:
         """,
         time=time,
     )
+
+
+def bounce_of(message_id: str) -> str:
+    """Return the report that a mail was taken and could not be delivered (RFC 3464)."""
+    return f"""\
+Content-Type: multipart/report; report-type=delivery-status; boundary="b"
+MIME-Version: 1.0
+
+--b
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; mail.example
+
+Final-Recipient: rfc822; ada@example.com
+Action: failed
+Status: 5.2.1
+Diagnostic-Code: smtp; 550 5.2.1 mailbox closed
+
+--b
+Content-Type: text/rfc822-headers
+
+Message-ID: {message_id}
+
+--b--
+"""

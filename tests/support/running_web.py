@@ -26,6 +26,7 @@ class RunningWeb:
 
     Args:
         create: makes the container when it is given the URL that the server will have.
+        port: where it listens; 0: on a free one.
 
     Attributes:
         url: where it listens, `http://127.0.0.1:port`.
@@ -35,9 +36,9 @@ class RunningWeb:
 
     container: Container
 
-    def __init__(self, create: Callable[[str, CollectorRegistry], Container]) -> None:
+    def __init__(self, create: Callable[[str, CollectorRegistry], Container], port: int = 0) -> None:
         self._create = create
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._registry = CollectorRegistry()
         config = uvicorn.Config(

@@ -32,6 +32,7 @@ ADDRESSEES = st.builds(
     recipient=st.sampled_from([None, "ada@example.com"]),
     under_way=st.booleans(),
     last_sent_at=st.none() | st.datetimes(timezones=st.just(UTC), max_value=NOW.replace(tzinfo=None)),
+    has_fresh_link=st.booleans(),
     sent=st.integers(0, 9),
     address_refused=st.booleans(),
 )
@@ -45,7 +46,7 @@ def test_whoever_may_be_mailed_in_bulk_may_be_mailed_by_name(addressee: Addresse
 
     if reasons[Asker.OPERATOR_IN_BULK] is None:
         assert reasons[Asker.OPERATOR_BY_NAME] is None
-        assert reasons[Asker.OWNER] is None
+        assert reasons[Asker.OWNER] is (WhyNot.ASKED_BEFORE if addressee.has_fresh_link else None)
     needed = addressee.state is GrantState.RECONSENT_REQUIRED or addressee.ends_soon
     for asker, reason in reasons.items():
         if reason is None:

@@ -16,6 +16,8 @@ from worker.bootstrap import Container
 from worker.commands.console import AsJson, fail, print_json, print_table, with_container
 from worker.domain.errors import ConfigurationError
 from worker.domain.reconsent import EXPLAINED, Asker, MailState, WhyNot
+from worker.mail.bounce import read_bounce
+from worker.storage.mail_bounce import note_bounce
 from worker.storage.mail_list import MailView, list_mails
 from worker.usecases.ask_owners import Asked
 
@@ -23,6 +25,8 @@ reconsent = typer.Typer(no_args_is_help=True, help="The mails that ask owners to
 
 #: Mails fetched at once while listing.
 _PAGE = 500
+#: A report with the whole mail in it; what is longer is cut, for what counts stands at its beginning.
+_LONGEST_REPORT = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +136,27 @@ def send(
         fail(f"there is no grant {missing[0]}" if len(missing) == 1 else f"there are no grants {_listed(missing)}")
     if ids and not dry_run and any(row.why_not is not None for row in rows):
         raise typer.Exit(1)
+
+
+@reconsent.command()
+def bounced() -> None:
+    """Note a bounce, read from standard input: a report that a mail could not be delivered (RFC 3464).
+
+    Let the mailbox of EVERGRANT_MAIL_FROM pipe what it gets into this command. What is no such report is passed over.
+
+    Example: evergrant reconsent bounced < report.eml
+    """
+    report = read_bounce(sys.stdin.buffer.read(_LONGEST_REPORT))
+    if report is None:
+        typer.echo("this is no report that a mail of ours was not delivered; nothing was changed")
+        return
+
+    async def work(container: Container) -> list[str]:
+        return await note_bounce(container.engine, report.message_id, status=report.status, reply=report.reply)
+
+    noted = with_container(work)
+    unknown = "this bounce was noted before, or its mail is not known"
+    typer.echo(f"noted for {len(noted)} grants: {report.reply}" if noted else unknown)
 
 
 def _rows(asked: Sequence[Asked]) -> list[Row]:

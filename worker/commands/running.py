@@ -11,7 +11,7 @@ from worker.embedded.folder_lock import is_held
 from worker.settings import DEFAULT_HOME, PREFIX
 
 _FILE: Final = "run.env"
-_PASSED_ON: Final = ("DATABASE_URL", "BROKER_URL", "KEYS", "CONFIG", "PUBLIC_URL")
+_PASSED_ON: Final = ("DATABASE_URL", "BROKER_URL", "KEYS", "CONFIG", "PUBLIC_URL", "SMTP_URL", "MAIL_FROM")
 
 
 def write_running(home: Path, environment: Mapping[str, str]) -> None:

@@ -60,7 +60,7 @@ def up(
     with contextlib.ExitStack() as stopping:
         stopping.callback(services.stop)
         urls = services.start()
-        files = write_demo(home, free_port(), settings.public_url_or(port)) if demo else None
+        files = write_demo(home, settings.public_url_or(port), free_port) if demo else None
         environment = _environment(settings, urls, home, port, files)
         write_running(home, environment)
         try:
@@ -88,7 +88,11 @@ def _environment(
         environment[f"{PREFIX}KEYS"] = _own_keys(home / "keys").reveal()
     environment.setdefault(f"{PREFIX}PUBLIC_URL", settings.public_url_or(port))
     environment[f"{PREFIX}HOME_DIR"] = str(home)
-    return environment if files is None else {**environment, **demo_environment(files)}
+    if files is None:
+        return environment
+    demo = demo_environment(files)
+    kept = {name: value for name, value in environment.items() if name.removesuffix("_FILE") not in demo}
+    return {**kept, **demo}
 
 
 def _own_keys(path: Path) -> Secret:

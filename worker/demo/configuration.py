@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -55,6 +55,8 @@ client_id = "askara-demo"
 client_secret = "file:{secret}"
 redirect_uri = "{public_url}/oauth/callback"
 scopes = ["profile", "organization"]
+display_name = "Askara"
+fallback_recipients = ["owners@example.com"]
 
 [clients.acme-demo]
 provider = "acme"
@@ -62,6 +64,12 @@ client_id = "acme-demo"
 client_secret = "file:{secret}"
 redirect_uri = "{public_url}/oauth/callback"
 scopes = ["profile"]
+display_name = "Acme"
+fallback_recipients = ["owners@example.com"]
+
+[mails]
+delay = "2s"
+cool_down = "10s"
 
 [worker]
 stop_time = "5s"
@@ -77,13 +85,21 @@ class DemoFiles:
     client_secret: Path
     state: Path
     sandbox_log: Path
+    mails: Path
     sandbox_port: int
+    smtp_port: int
+    mails_port: int
     public_url: str
 
     @property
     def sandbox_url(self) -> str:
         """Return the sandbox's address."""
         return f"http://127.0.0.1:{self.sandbox_port}"
+
+    @property
+    def mails_url(self) -> str:
+        """Return the address of the page that shows the mails."""
+        return f"http://127.0.0.1:{self.mails_port}"
 
     @property
     def sandbox_argv(self) -> tuple[str, ...]:
@@ -100,11 +116,19 @@ class DemoFiles:
             "worker.demo",
             *("--sandbox", self.sandbox_url, "--control-token-file", str(self.control_token)),
             *("--client-secret-file", str(self.client_secret), "--public-url", self.public_url),
+            *("--mails", str(self.mails), "--smtp-port", str(self.smtp_port), "--mails-port", str(self.mails_port)),
         )
 
 
-def write_demo(home: Path, sandbox_port: int, public_url: str) -> DemoFiles:
-    """Write the demo's configuration and secrets below a home folder, keeping the secrets of an earlier start."""
+def write_demo(home: Path, public_url: str, free_port: Callable[[], int]) -> DemoFiles:
+    """Write the demo's configuration and secrets below a home folder, keeping the secrets of an earlier start.
+
+    Args:
+        home: EVERGRANT_HOME_DIR.
+        public_url: where the pages are.
+        free_port: gives a port that nothing listens on.
+
+    """
     folder = home / "demo"
     folder.mkdir(mode=0o700, exist_ok=True)
     files = DemoFiles(
@@ -113,7 +137,10 @@ def write_demo(home: Path, sandbox_port: int, public_url: str) -> DemoFiles:
         client_secret=folder / "client-secret",
         state=folder / "sandbox.sqlite3",
         sandbox_log=folder / "sandbox.log",
-        sandbox_port=sandbox_port,
+        mails=folder / "mails",
+        sandbox_port=free_port(),
+        smtp_port=free_port(),
+        mails_port=free_port(),
         public_url=public_url.rstrip("/"),
     )
     _write_once(files.client_secret, Secret(secrets.token_urlsafe(32)))
@@ -124,8 +151,12 @@ def write_demo(home: Path, sandbox_port: int, public_url: str) -> DemoFiles:
 
 
 def demo_environment(files: DemoFiles) -> Mapping[str, str]:
-    """Return the settings under which all processes run in the demo."""
-    return {f"{PREFIX}CONFIG": str(files.configuration)}
+    """Return the settings under which all processes run in the demo. Its mails go to nobody but its own mailbox."""
+    return {
+        f"{PREFIX}CONFIG": str(files.configuration),
+        f"{PREFIX}SMTP_URL": f"smtp://127.0.0.1:{files.smtp_port}",
+        f"{PREFIX}MAIL_FROM": "Evergrant's demo <demo@example.com>",
+    }
 
 
 def _write_once(path: Path, value: Secret) -> None:

@@ -84,4 +84,5 @@ async def _make_grants(container: Container, control: SandboxControl, client: st
                 refresh_token=grant.refresh_token,
                 access_token=grant.access_token,
                 expires_in=timedelta(seconds=grant.expires_in),
+                email=f"{grant.account}@example.com",
             )

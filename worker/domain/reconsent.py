@@ -122,6 +122,7 @@ class Addressee:
     recipient: str | None
     under_way: bool
     last_sent_at: datetime | None  #: to this recipient, about whichever grant
+    has_fresh_link: bool  #: one that came minutes ago, about this death, and was not used
     sent: int  #: about this death
     address_refused: bool
 
@@ -130,13 +131,15 @@ def why_not(addressee: Addressee, asker: Asker, policy: MailPolicy, now: datetim
     """Return why no mail is sent, or None where one is."""
     found = addressee
     since = now - found.last_sent_at if found.last_sent_at is not None else None
+    sent_lately = since is not None and since < ASKED_AGAIN_AFTER
     by_name = asker is Asker.OPERATOR_BY_NAME
     reasons = (
         (WhyNot.NOT_NEEDED, found.state is not GrantState.RECONSENT_REQUIRED and not found.ends_soon),
         (WhyNot.NOT_CONFIGURED, not found.configured),
         (WhyNot.NO_ADDRESS, found.recipient is None),
         (WhyNot.UNDER_WAY, found.under_way),
-        (WhyNot.ASKED_BEFORE, since is not None and since < ASKED_AGAIN_AFTER),
+        # An owner whose link is used up has nothing to wait for.
+        (WhyNot.ASKED_BEFORE, found.has_fresh_link if asker is Asker.OWNER else sent_lately),
         (WhyNot.ADDRESS_REFUSED, found.address_refused and not by_name),
         (WhyNot.CAPPED, found.sent >= policy.cap and not by_name),
         (

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker.domain.delivery import is_address_wrong
 from worker.domain.grant import GrantState
-from worker.domain.reconsent import Addressee, MailKind
+from worker.domain.reconsent import ASKED_AGAIN_AFTER, Addressee, MailKind
 from worker.storage.mail_origin import CLIENTS, RECIPIENT
 
 
@@ -42,6 +42,9 @@ _CANDIDATES: Final = f"""
                     WHERE m.grant_id = g.id AND m.death = a.death AND (m.state = 'sending' OR m.state = 'waiting'
                            AND (m.attempts > 0 OR m.kind IN ('operator', 'owner')))) AS under_way,
            (SELECT max(m.sent_at) FROM reconsent_mails AS m WHERE m.recipient = {RECIPIENT}) AS last_sent_at,
+           EXISTS (SELECT FROM reconsent_mails AS m
+                    WHERE m.grant_id = g.id AND m.death = a.death AND m.link_used_at IS NULL
+                      AND m.sent_at > now() - CAST(:lately AS interval)) AS has_fresh_link,
            (SELECT count(DISTINCT m.message_id) FROM reconsent_mails AS m
              WHERE m.grant_id = g.id AND m.death = a.death AND m.sent_at IS NOT NULL) AS sent,
            refused.last_error AS refusal, refused.last_error_status AS refusal_status, refused.state AS refusal_state,
@@ -105,6 +108,7 @@ class MailAddressees:
         self._clients = {
             "clients": list(clients),
             "fallbacks": [", ".join(addresses) or None for addresses in clients.values()],
+            "lately": ASKED_AGAIN_AFTER,
         }
 
     async def by_id(self, grant_ids: Sequence[UUID]) -> list[Candidate]:
@@ -162,6 +166,7 @@ def _candidate(row: Row[Any]) -> Candidate:
             recipient=row.recipient,
             under_way=row.under_way,
             last_sent_at=row.last_sent_at,
+            has_fresh_link=row.has_fresh_link,
             sent=row.sent,
             address_refused=bounced or refused,
         ),
