@@ -21,7 +21,7 @@ from worker.settings import Settings
 #: Exit codes: it failed, and a setting is wrong.
 FAILED: Final = 1
 WRONG_SETUP: Final = 2
-#: Threads that wait for drains: one per client that is being drained at once. They do nothing but wait.
+#: Threads that take messages. A drain is only started; ticks, mails and webhooks are waited for, by doing nothing else.
 TICKET_THREADS: Final = 64
 #: Seconds before a publish or a read on a half-open connection is given up; the default is to hang for ever.
 BROKER_SECONDS: Final = 5

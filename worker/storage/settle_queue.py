@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
@@ -131,9 +132,8 @@ class SettleQueue:
 
     def _deliver(self, batch: Sequence[Commit], came: Committed | Exception) -> None:
         """Bring what came of a batch from its committing thread to the loop."""
-        loop = batch[0].came.get_loop()
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(self._receive, batch, came)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            batch[0].came.get_loop().call_soon_threadsafe(self._receive, batch, came)
 
     def _receive(self, batch: Sequence[Commit], came: Committed | Exception) -> None:
         self._away = isinstance(came, AWAY)
