@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
 from worker.domain.grant import ClaimedGrant
@@ -49,6 +51,12 @@ class Observers:
                 **({"status": cause.status} if cause.status is not None else {}),
                 **({"error_code": cause.code} if cause.code is not None else {}),
             )
+
+    def refresh_raised(self, grant: ClaimedGrant, error: BaseException) -> None:
+        """Log a bug of ours: its kind and place, and not its message, which may repeat what was read."""
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown"
+        log.error("refresh_raised", **_identify(grant), error=type(error).__name__, place=place)
 
     def settled(self, grant: ClaimedGrant, *, seconds: float) -> None:
         """Observe the window between an answer and its commit."""

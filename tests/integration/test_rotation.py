@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from structlog.testing import CapturingLogger
 
 from tests.conftest import ContainerMaker
 from tests.support.sandbox_clients import adopt, make_due, register
@@ -44,6 +45,31 @@ async def test_a_due_grant_is_rotated(sandbox: RunningSandbox, make_container: C
         assert again is not None
         assert again.generation == 2
     assert sandbox.control.report().presented_more_than_once == 0
+
+
+async def test_a_bug_in_reading_puts_a_grant_in_doubt_and_is_told(
+    sandbox: RunningSandbox, make_container: ContainerMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be told is a doubt, never a plain retry; the log has the kind and place of the error, no message."""
+
+    def fail(*_arguments: object, **_more: object) -> None:
+        raise ValueError("rt-secret")
+
+    log = CapturingLogger()
+    monkeypatch.setattr("worker.oauth.token_endpoint.classify", fail)
+    monkeypatch.setattr("worker.observers.log", log)
+    client = register(sandbox)
+    async with make_container(client.toml, **client.environment) as container:
+        [(grant_id, _seeded)] = await adopt(container, sandbox, client)
+        await container.drains.drain(container.configuration.registry.client(client.name), DRAIN_SECONDS)
+        view = await container.grants.show(grant_id)
+
+    assert view is not None
+    assert view.state is GrantState.IN_DOUBT
+    [said] = [call.kwargs for call in log.calls if call.args == ("refresh_raised",)]
+    assert (said["error"], said["grant"]) == ("ValueError", str(grant_id))
+    assert said["place"].startswith("test_rotation.py:")
+    assert "rt-secret" not in str(log.calls)
 
 
 async def test_a_drain_works_through_everything_due(sandbox: RunningSandbox, make_container: ContainerMaker) -> None:

@@ -70,8 +70,13 @@ class TokenTools:
             stamped = replace(given, stamp=self._stamp()) if self._stamp is not None else given
             try:
                 answer = await exchange(self._http, build(client, url, refresh_token, secret, stamped), limit)
-            except (UnfilledError, UnansweredError):
+            except UnfilledError:
                 return None
+            except UnansweredError as error:
+                # A status is an answer to a revocation, whatever became of the body behind it.
+                if error.read is None:
+                    return None
+                answer = error.read
             if 200 <= answer.status < 300:  # noqa: PLR2004 -- the class of statuses, RFC 9110 section 15.3
                 return read_object(answer) or {}
         return None

@@ -15,6 +15,9 @@ class RotationObserver(Protocol):
     def refreshed(self, grant: ClaimedGrant, outcome: Outcome, *, seconds: float, late: timedelta) -> None:
         """Hear of one refresh: its outcome, how long the POST took, how late after `rotate_at` it began."""
 
+    def refresh_raised(self, grant: ClaimedGrant, error: BaseException) -> None:
+        """Hear of a bug: what became of a request could not be told, and its grant is in doubt for it."""
+
     def settled(self, grant: ClaimedGrant, *, seconds: float) -> None:
         """Hear that an outcome is stored, and how long after the answer was read."""
 

@@ -137,7 +137,8 @@ class Rotation:
             return await self.token_endpoint.refresh(
                 client, grant.refresh_token, access_token=grant.access_token, captured=grant.captured
             )
-        except Exception:  # noqa: BLE001 -- whatever went wrong, the request may have left, and the row must say so
+        except Exception as error:  # noqa: BLE001 -- the request may have left, and the row must say so
+            self.observer.refresh_raised(grant, error)
             in_doubt = InDoubt(cause=Cause(reason=Reason.NO_ANSWER))
             return TokenAnswer(outcome=in_doubt, sent_tick=now, answered_tick=self.tick())
 
