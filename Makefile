@@ -8,7 +8,7 @@ export UV_CACHE_DIR ?= $(VENV)/cache/uv
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz drill check lint types layers format lock migrations bench picture clean
+.PHONY: help run test fuzz drill check lint types layers format lock migrations bench bench-steady picture clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +41,10 @@ migrations: $(VENV)/installed-dev ## the migrations make what the models say, on
 	$(BIN)/python -m tests.support.alembic_check
 
 bench: $(VENV)/installed-bench ## measure speed and scale beside what a user would write; BENCH_OPTIONS="--quick"
-	@PYTHONPATH=$(VENV)/bench $(BIN)/python -m tests.bench $(BENCH_OPTIONS)
+	@PYTHONPATH=$(CURDIR)/$(VENV)/bench $(BIN)/python -m tests.bench $(BENCH_OPTIONS)
+
+bench-steady: $(VENV)/installed-bench ## of that, the steady state of a million grants alone, for ten minutes
+	@PYTHONPATH=$(CURDIR)/$(VENV)/bench $(BIN)/python -m tests.bench --only steady $(BENCH_OPTIONS)
 
 picture: $(VENV)/installed-dev ## take README's picture of the page
 	$(BIN)/python -m tests.browser.take_picture
