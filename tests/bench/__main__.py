@@ -44,7 +44,7 @@ def main() -> int:
             found = [_measured(name, world, options) for name in options.parts]
     measured = [findings for findings in found if findings is not None]
     print(report.write(options.out, measured, about), flush=True)
-    print(f"report.txt, report.json and bench.png are in {options.out}", flush=True)
+    print(f"report.txt, reach.md, report.json and bench.png are in {options.out}", flush=True)
     missed = [f"missed: {measure}" for measure in reach.failures(report.facts_of(measured))]
     broken = [f"not finished: {name}" for name, findings in zip(options.parts, found, strict=True) if findings is None]
     for complaint in (*missed, *broken):

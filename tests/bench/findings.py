@@ -32,6 +32,11 @@ class Table:
         body = [shown[0], rule, *shown[1:]] if any(self.headings) else shown
         return [self.title, "=" * len(self.title), *body, *self.notes, ""]
 
+    def markdown(self) -> list[str]:
+        """Return rows and headings as a Markdown table."""
+        rows = (self.headings, tuple("---" for _ in self.headings), *self.rows)
+        return [f"| {' | '.join(row)} |" for row in rows]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:

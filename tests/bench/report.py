@@ -33,7 +33,7 @@ def machine(at: datetime) -> dict[str, str]:
 
 
 def write(folder: Path, findings: Sequence[Findings], about: dict[str, str]) -> str:
-    """Write `report.txt`, `report.json` and `bench.png` into a folder, and return the text."""
+    """Write `report.txt`, `report.json`, `reach.md` and `bench.png` into a folder, and return the text."""
     facts = facts_of(findings)
     tables = [
         Table(title="Machine", headings=("", ""), rows=tuple(about.items())),
@@ -42,6 +42,9 @@ def write(folder: Path, findings: Sequence[Findings], about: dict[str, str]) -> 
     ]
     text = "\n".join(line for table in tables for line in table.lines())
     (folder / "report.txt").write_text(text, encoding="utf-8")
+    on = f"{about['date']}, {about['cores']} cores ({about['processor']}), {about['memory']}, {about['system']}"
+    quoted = "\n".join(["Measured " + on + ":", "", *reach.judged(facts).markdown(), ""])
+    (folder / "reach.md").write_text(quoted, encoding="utf-8")
     told = {
         "machine": about,
         "facts": facts,

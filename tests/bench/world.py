@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
+from psycopg import sql
 
 from tests.bench.contenders import baseline_table
 from tests.bench.endpoint_process import TokenEndpointProcess
@@ -70,6 +71,11 @@ class World:
         url = create_database(self.server_url, name)
         Schema(Secret(url), migrations_path()).upgrade()
         return url
+
+    def drop_database(self, name: str) -> None:
+        """Remove a database that `migrated_database` made, and give its disk back."""
+        with self.connect(self.server_url) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @contextmanager

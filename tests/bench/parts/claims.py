@@ -23,6 +23,8 @@ from worker.storage.claim import Claims
 from worker.storage.database import create_claim_engine, create_engine
 from worker.storage.scan import count_due
 
+_SMALL_NAME: Final = "claims_small"
+_GROWN_NAME: Final = "claims_grown"
 _SMALL: Final = 10_000
 _SIZES: Final = (100_000, 1_000_000, 5_000_000)
 _QUICK_SIZES: Final = (100_000,)
@@ -62,7 +64,7 @@ class Timed:
 
 def measure(world: World, options: Options) -> Findings:
     """Grow a table, and at each size scan and claim what is due in it and in the small one, in turns."""
-    small, grown = world.migrated_database("claims_small"), world.migrated_database("claims_grown")
+    small, grown = world.migrated_database(_SMALL_NAME), world.migrated_database(_GROWN_NAME)
     found: list[Timed] = []
     filled = 0
     for size in _QUICK_SIZES if options.quick else _SIZES:
@@ -81,6 +83,8 @@ def measure(world: World, options: Options) -> Findings:
                 timed = asyncio.run(_time(world, url, its_size, beside=size))
                 found.append(timed)
                 world.say(f"  {its_size:9,} grants: claim of 1,000 {statistics.median(timed.large):6.1f} ms")
+    for name in (_SMALL_NAME, _GROWN_NAME):
+        world.drop_database(name)
     return _findings(found)
 
 
