@@ -182,6 +182,14 @@ REACH: Final = (
         unit=" x",
         digits=3,
     ),
+    Reach(
+        measure="a stored access token at one web process, half of the answers",
+        value=_fact("access_token_hit_p50_ms"),
+        side=Side.AT_MOST,
+        limit=5,
+        unit=" ms",
+        digits=1,
+    ),
     Reach(measure="double spends", value=_total("double_spends"), side=Side.AT_MOST, limit=0, digits=0),
     Reach(measure="lost tokens", value=_total("lost"), side=Side.AT_MOST, limit=0, digits=0),
 )
