@@ -38,11 +38,12 @@ from worker.storage.client_status import ClientStatuses
 from worker.storage.commit_threads import COMMIT_CONNECTIONS
 from worker.storage.consent_escrow import ConsentEscrow
 from worker.storage.consents import Consents
-from worker.storage.database import create_claim_engine, create_engine, create_settle_engine
+from worker.storage.database import create_claim_engine, create_engine, create_read_engine, create_settle_engine
 from worker.storage.escrow import Escrow
 from worker.storage.escrow_homes import escrow_homes
 from worker.storage.escrow_shelf import EscrowShelf
 from worker.storage.grants import Grants
+from worker.storage.held_tokens import HeldTokens
 from worker.storage.idempotency import IdempotentRequests
 from worker.storage.operator_acts import OperatorActs
 from worker.storage.presence import Presence
@@ -72,6 +73,8 @@ from worker.webhooks.sender import Sender
 #: Connections of one process's event loop: ticks and requests hold one for some milliseconds each, the presence one.
 #: Claims and settles have connections of their own, so that neither waits for anything else.
 CONNECTIONS: Final = 6
+#: And of the reads that whoever asks for an access token waits for: a millisecond each.
+READ_CONNECTIONS: Final = 4
 
 _chance: Final = random.SystemRandom()
 
@@ -113,10 +116,12 @@ class Container:
     settings: Settings
     configuration: Configuration
     engine: AsyncEngine
+    read_engine: AsyncEngine
     claim_engine: Engine
     http: httpx.AsyncClient
     observers: Observers
     grants: Grants
+    held_tokens: HeldTokens
     statuses: ClientStatuses
     rotation: Rotation
     drains: Drains
@@ -149,6 +154,8 @@ class Container:
         self.claim_engine.dispose()
         await self.rotation.settles.close()
         await self.consent_store.escrow.close()
+        await self.api_access.close()
+        await self.read_engine.dispose()
         await self.engine.dispose()
 
 
@@ -210,7 +217,9 @@ def create_container(
     statuses = ClientStatuses(engine)
     claim_engine = create_claim_engine(settings.require_database(), connections=CLAIM_THREADS, name=f"{name}: claims")
     claims = Claims(claim_engine, keys, monotonic, lambda: presence.worker)
-    grants = Grants(engine, keys)
+    reads = create_read_engine(settings.require_database(), connections=READ_CONNECTIONS, name=f"{name}: reads")
+    held_tokens = HeldTokens(reads, keys)
+    grants = Grants(engine)
     consents = Consents(engine, keys)
     rotation = Rotation(
         token_endpoint=token_endpoint,
@@ -264,10 +273,12 @@ def create_container(
         settings=settings,
         configuration=configuration,
         engine=engine,
+        read_engine=reads,
         claim_engine=claim_engine,
         http=http,
         observers=observers,
         grants=grants,
+        held_tokens=held_tokens,
         statuses=statuses,
         rotation=rotation,
         drains=Drains(supplies),
@@ -282,7 +293,7 @@ def create_container(
             draw=_chance.random,
         ),
         access_tokens=AccessTokens(
-            grants=grants,
+            held_tokens=held_tokens,
             claims=claims,
             rotation=rotation,
             registry=clients,
@@ -322,7 +333,13 @@ def create_container(
             draw=_chance.random,
             new_id=uuid4,
         ),
-        api_access=ApiAccess(registry=clients, tokens=ApiTokens(engine), random_bytes=os.urandom, new_id=uuid4),
+        api_access=ApiAccess(
+            registry=clients,
+            tokens=ApiTokens(engine, reads),
+            random_bytes=os.urandom,
+            new_id=uuid4,
+            tick=monotonic,
+        ),
         escrow=escrow,
         presence=presence,
         mails=create_mails(

@@ -21,7 +21,7 @@ from worker.domain.outcome import Cause, Dead, Reason
 from worker.sandbox.behaviour import Behaviour, Rotation
 from worker.sandbox.profiles import RFC6749
 from worker.sandbox.server import RunningSandbox
-from worker.storage.grants import Grants, HeldToken
+from worker.storage.held_tokens import HeldToken, HeldTokens
 from worker.storage.sealing import generate_key
 from worker.usecases.access_token import FreshToken, HeldBack, NoSuchGrant, NotKeptAlive, RefreshFailed, TooEarly
 
@@ -69,14 +69,14 @@ async def test_fifty_who_ask_at_once_cost_one_refresh(sandbox: RunningSandbox, m
     assert (report.refreshes_presented, report.presented_more_than_once) == (1, 0)
 
 
-class Watched(Grants):
-    """Reads grants, and counts how often somebody has looked at a token."""
+class Watched(HeldTokens):
+    """Reads tokens, and counts how often somebody has looked at a token."""
 
     looks = 0
 
-    async def held_token(self, grant_id: UUID) -> HeldToken | None:
+    async def of_grant(self, grant_id: UUID) -> HeldToken | None:
         """Return what is stored, as ever."""
-        found = await super().held_token(grant_id)
+        found = await super().of_grant(grant_id)
         self.looks += 1
         return found
 
@@ -93,8 +93,8 @@ async def test_asking_for_longer_than_tokens_live_costs_one_refresh_for_all(
         )
         async with make_container(client.toml, **client.environment) as container:
             [(grant_id, seeded)] = await adopt(container, sandbox, client, due=False)
-            watched = Watched(container.engine, container.grants._keys)
-            processes = [replace(container.access_tokens, grants=watched) for _ in range(2)]
+            watched = Watched(container.read_engine, container.held_tokens._keys)
+            processes = [replace(container.access_tokens, held_tokens=watched) for _ in range(2)]
             provider.hold()
             asked = [
                 asyncio.create_task(access_tokens.fresh(grant_id, timedelta(hours=2)))
@@ -112,17 +112,17 @@ async def test_asking_for_longer_than_tokens_live_costs_one_refresh_for_all(
     assert sandbox.control.report().refreshes_presented == 1
 
 
-class Distracted(Grants):
-    """Reads grants, and goes on only when told to after the first look."""
+class Distracted(HeldTokens):
+    """Reads tokens, and goes on only when told to after the first look."""
 
-    def __init__(self, grants: Grants) -> None:
-        super().__init__(grants._engine, grants._keys)
+    def __init__(self, held_tokens: HeldTokens) -> None:
+        super().__init__(held_tokens._engine, held_tokens._keys)
         self.has_looked = asyncio.Event()
         self.goes_on = asyncio.Event()
 
-    async def held_token(self, grant_id: UUID) -> HeldToken | None:
+    async def of_grant(self, grant_id: UUID) -> HeldToken | None:
         """Return what was stored when it was looked for."""
-        found = await super().held_token(grant_id)
+        found = await super().of_grant(grant_id)
         self.has_looked.set()
         await self.goes_on.wait()
         return found
@@ -138,8 +138,8 @@ async def test_who_acts_on_an_old_look_takes_the_refresh_that_was_made_since(
         [(grant_id, _)] = await adopt(container, sandbox, client, due=False)
         await container.access_tokens.refresh(grant_id)
         await execute(container, "UPDATE grants SET access_expires_at = now()")
-        distracted = Distracted(container.grants)
-        late = asyncio.create_task(replace(container.access_tokens, grants=distracted).fresh(grant_id, MINUTE))
+        distracted = Distracted(container.held_tokens)
+        late = asyncio.create_task(replace(container.access_tokens, held_tokens=distracted).fresh(grant_id, MINUTE))
         await distracted.has_looked.wait()
 
         quick = await container.access_tokens.fresh(grant_id, MINUTE)

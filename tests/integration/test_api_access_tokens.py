@@ -66,6 +66,27 @@ def test_the_stored_token_is_given_by_id_and_by_subject(
     problem(http.get(f"/v1/grants/{uuid4()}/access-token"), 404, "not-found")
 
 
+def test_a_connection_that_was_closed_costs_nobody_an_answer(
+    sandbox: RunningSandbox, web: RunningWeb, client: SandboxClient, http: httpx.Client
+) -> None:
+    """After a failover has ended every session, the next question is answered as ever."""
+    [(grant_id, _)] = web.run(adopt(web.container, sandbox, client, due=False))
+    path = f"/v1/grants/{grant_id}/access-token"
+    before = http.get(path)
+    web.run(
+        execute(
+            web.container,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+    )
+
+    after = http.get(path)
+
+    assert (before.status_code, after.status_code) == (200, 200)
+    assert after.json()["access_token"] == before.json()["access_token"]
+
+
 def test_two_hundred_who_ask_at_once_cost_one_refresh(sandbox: RunningSandbox, make_web: WebMaker) -> None:
     """For one grant whose token has ended, 200 concurrent requests to two processes get one new token."""
     client = register(sandbox, behaviour=Behaviour(access_lifetime=86_400, latency=Latency(fixed=0.5)), profile=ASKARA)

@@ -6,7 +6,8 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -18,6 +19,7 @@ from worker.domain.errors import ConfigurationError
 from worker.domain.roles import Caller, Role
 from worker.domain.secret import Secret
 from worker.sandbox.server import RunningSandbox
+from worker.usecases.api_access import KNOWN_SECONDS
 
 TOKEN = re.compile(r"evg_[A-Za-z0-9_-]{43}")
 
@@ -49,17 +51,20 @@ async def test_a_token_is_recognized_and_not_stored(sandbox: RunningSandbox, mak
 
 @pytest.mark.anyio
 async def test_what_is_not_a_good_token_is_nobody(make_container: ContainerMaker) -> None:
-    """Unknown, altered, expired and revoked tokens are all the same: nobody's."""
+    """Unknown, altered, expired and revoked tokens are all the same: nobody's, within two seconds at the latest."""
+    clock = [0.0]
     async with make_container("") as container:
-        access = container.api_access
+        access = replace(container.api_access, tick=lambda: clock[0])
         _, good = await access.create(Role.ADMIN)
         _, short_lived = await access.create(Role.ADMIN, lifetime=timedelta(hours=1))
         revoked_id, revoked = await access.create(Role.ADMIN)
-        assert await access.recognize(short_lived) is not None
+        for known in (short_lived, revoked):
+            assert await access.recognize(known) is not None
         await execute(container, "UPDATE api_tokens SET expires_at = now() WHERE expires_at IS NOT NULL")
         assert await access.tokens.revoke(revoked_id) is True
         assert await access.tokens.revoke(revoked_id) is False
 
+        clock[0] += KNOWN_SECONDS
         text = good.reveal()
         for wrong in ("", "evg_", text[:-1], text + "A", text[4:], text.upper(), "evg_" + "A" * 5000, "evg_\ud800\x00"):
             assert await access.recognize(Secret(wrong)) is None, wrong
@@ -71,19 +76,42 @@ async def test_what_is_not_a_good_token_is_nobody(make_container: ContainerMaker
 @pytest.mark.anyio
 async def test_the_last_use_is_written_once_a_minute(make_container: ContainerMaker) -> None:
     """The first use is noted, the ones in the minute after it are not, and one that comes later is again."""
+    clock = [0.0]
     async with make_container("") as container:
-        _, token = await container.api_access.create(Role.READER)
-        assert await value(container, "SELECT last_used_at FROM api_tokens") is None
+        access = replace(container.api_access, tick=lambda: clock[0])
+        _, token = await access.create(Role.READER)
 
-        await container.api_access.recognize(token)
-        first = await value(container, "SELECT last_used_at FROM api_tokens")
-        await container.api_access.recognize(token)
-        assert await value(container, "SELECT last_used_at FROM api_tokens") == first
-        await execute(container, "UPDATE api_tokens SET last_used_at = now() - interval '61 seconds'")
-        await container.api_access.recognize(token)
+        async def noted_after_use() -> datetime | None:
+            clock[0] += KNOWN_SECONDS
+            assert await access.recognize(token) is not None
+            await access.close()  # it is noted beside the answer
+            found: datetime | None = await value(container, "SELECT last_used_at FROM api_tokens")
+            return found
 
+        first = await noted_after_use()
         assert first is not None
-        assert await value(container, "SELECT last_used_at FROM api_tokens") > first
+        assert await noted_after_use() == first
+        await execute(container, "UPDATE api_tokens SET last_used_at = now() - interval '61 seconds'")
+        later = await noted_after_use()
+
+    assert later is not None
+    assert later > first
+
+
+@pytest.mark.anyio
+async def test_a_good_token_is_looked_up_every_two_seconds_only(make_container: ContainerMaker) -> None:
+    """In between nothing is asked of the database; then what has become of the token is heeded."""
+    clock = [0.0]
+    async with make_container("") as container:
+        access = replace(container.api_access, tick=lambda: clock[0])
+        _, token = await access.create(Role.READER)
+        caller = await access.recognize(token)
+        await access.close()
+        await execute(container, "DELETE FROM api_tokens")
+        clock[0] += KNOWN_SECONDS / 2
+        assert await access.recognize(token) == caller is not None
+        clock[0] += KNOWN_SECONDS / 2
+        assert await access.recognize(token) is None
 
 
 @pytest.mark.anyio

@@ -223,7 +223,7 @@ async def test_an_operators_will_in_flight_is_kept_and_so_are_the_new_tokens(
 
             [row] = await rows(container, "SELECT * FROM grants")
             assert (row.state, row.rotate_at, row.generation, row.leased_until) == (state, None, 1, None)
-            held = await container.grants.held_token(grant_id)
+            held = await container.held_tokens.of_grant(grant_id)
             assert held is not None
             assert held.access_token is not None
             assert sandbox.control.account_of(held.access_token) == seeded.account

@@ -139,7 +139,7 @@ async def test_who_waits_for_an_access_token_gets_the_new_consents(
             provider.release()
 
             assert isinstance(consented, GrantStored)
-            found, held = await asked, await container.grants.held_token(grant_id)
+            found, held = await asked, await container.held_tokens.of_grant(grant_id)
             assert isinstance(found, FreshToken)
             assert held is not None
             assert (found.access_token, found.generation) == (held.access_token, 1)

@@ -77,13 +77,13 @@ async def test_a_refresh_in_flight_cannot_overwrite_a_new_consent(
                 await until(lambda: provider.held, PATIENCE, "the refresh is answered")
 
                 page = owner.call_back(owner.allow(owner.connect(client.name, seeded.account), account=seeded.account))
-                consented = await container.grants.held_token(grant_id)
+                consented = await container.held_tokens.of_grant(grant_id)
                 provider.release()
                 await draining
 
                 assert page.status_code == 200
                 assert consented is not None
-                assert await container.grants.held_token(grant_id) is not None
+                assert await container.held_tokens.of_grant(grant_id) is not None
                 [row] = await rows(container, "SELECT id, generation, state, lease_id, leased_until FROM grants")
                 assert tuple(row) == (grant_id, 1, "active", None, None)
                 kept = await container.access_tokens.fresh(grant_id, timedelta(seconds=60))

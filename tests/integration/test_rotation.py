@@ -34,7 +34,7 @@ async def test_a_due_grant_is_rotated(sandbox: RunningSandbox, make_container: C
         view = await container.grants.show(grant_id)
         assert view is not None
         assert (view.state, view.generation, view.last_error, view.leased) == (GrantState.ACTIVE, 1, None, False)
-        held = await container.grants.held_token(grant_id)
+        held = await container.held_tokens.of_grant(grant_id)
         assert held is not None
         assert held.access_token is not None
         assert held.access_token != seeded.access_token

@@ -80,7 +80,7 @@ def list_tokens(*, as_json: AsJson = False) -> None:
 
 @api_tokens.command()
 def revoke(token_id: UUID) -> None:
-    """End an API token: the next request with it is refused.
+    """End an API token: within two seconds no request with it is answered any more.
 
     Example: evergrant api-tokens revoke 018f3c5e-0000-4000-8000-000000000000
     """

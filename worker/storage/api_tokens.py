@@ -1,8 +1,9 @@
-"""API tokens: kept as hashes, with the role of whoever holds one, and found by the hash at every request."""
+"""API tokens: kept as hashes, with the role of whoever holds one, and found by the hash."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker.domain.roles import Caller, Role
 from worker.domain.secret import Secret
+from worker.storage.database import read_one
 
 #: The last use is written at most this often: who asks a hundred times a second must not write as often.
 USE_NOTED_EVERY: Final = timedelta(minutes=1)
@@ -33,13 +35,22 @@ class ApiTokenView:
     revoked_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundToken:
+    """Whose a token is."""
+
+    caller: Caller
+    is_use_due: bool  #: its use has not been noted for a while
+    seconds_left: float  #: of its life; infinite where it has no end
+
+
 _ADD: Final = text("""
     INSERT INTO api_tokens (id, name, token_hash, role, client, expires_at)
     VALUES (:id, :name, :token_hash, :role, :client, now() + CAST(:lifetime AS interval))
 """)
 _FIND: Final = text("""
-    SELECT id, name, role, client,
-           last_used_at IS NULL OR last_used_at < now() - CAST(:every AS interval) AS is_use_noted
+    SELECT id, name, role, client, CAST(extract(epoch FROM expires_at - now()) AS float8) AS seconds_left,
+           last_used_at IS NULL OR last_used_at < now() - CAST(:every AS interval) AS is_use_due
       FROM api_tokens
      WHERE token_hash = :token_hash AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 """)
@@ -57,10 +68,17 @@ _REVOKE: Final = text("""
 
 
 class ApiTokens:
-    """Adds API tokens, finds whose one is, and revokes them."""
+    """Adds API tokens, finds whose one is, and revokes them.
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    Args:
+        engine: the process's connections.
+        reads: made by `create_read_engine`.
+
+    """
+
+    def __init__(self, engine: AsyncEngine, reads: AsyncEngine) -> None:
         self._engine = engine
+        self._reads = reads
 
     async def add(
         self,
@@ -76,7 +94,7 @@ class ApiTokens:
         columns = {
             "id": token_id,
             "name": name,
-            "token_hash": _hash(token),
+            "token_hash": token_hash(token),
             "role": role.value,
             "client": client,
             "lifetime": lifetime,
@@ -84,18 +102,22 @@ class ApiTokens:
         async with self._engine.begin() as connection:
             await connection.execute(_ADD, columns)
 
-    async def find(self, token: Secret) -> Caller | None:
-        """Return whose a token is, and note its use; None where it is unknown, expired or revoked."""
+    async def find(self, which: bytes) -> FoundToken | None:
+        """Return whose the token of a hash is; None where it is unknown, expired or revoked."""
         # Found by hash: what an index lookup tells by its time is of no use to whoever cannot make the hash.
-        looked_for = {"token_hash": _hash(token), "every": USE_NOTED_EVERY}
-        async with self._engine.connect() as connection:
-            row = (await connection.execute(_FIND, looked_for)).one_or_none()
-            if row is None:
-                return None
-            if row.is_use_noted:
-                await connection.execute(_NOTE_USE, {"id": row.id, "every": USE_NOTED_EVERY})
-                await connection.commit()
-        return Caller(id=row.id, name=row.name, role=Role(row.role), client=row.client)
+        row = await read_one(self._reads, _FIND, {"token_hash": which, "every": USE_NOTED_EVERY})
+        if row is None:
+            return None
+        return FoundToken(
+            caller=Caller(id=row.id, name=row.name, role=Role(row.role), client=row.client),
+            is_use_due=row.is_use_due,
+            seconds_left=row.seconds_left if row.seconds_left is not None else math.inf,
+        )
+
+    async def note_use(self, token_id: UUID) -> None:
+        """Note that a token was used, unless that was noted a moment ago."""
+        async with self._engine.begin() as connection:
+            await connection.execute(_NOTE_USE, {"id": token_id, "every": USE_NOTED_EVERY})
 
     async def list(self) -> Sequence[ApiTokenView]:
         """Return all tokens, the oldest first, those that are good no more included."""
@@ -106,12 +128,13 @@ class ApiTokens:
             ]
 
     async def revoke(self, token_id: UUID) -> bool:
-        """End a token from the next request on; tell whether there was one that had not been revoked."""
+        """End a token; tell whether there was one that had not been revoked."""
         async with self._engine.begin() as connection:
             return (await connection.execute(_REVOKE, {"id": token_id})).first() is not None
 
 
-def _hash(token: Secret) -> bytes:
+def token_hash(token: Secret) -> bytes:
+    """Return what a token is known by."""
     # A token holds 256 random bits, so a plain hash is as good as a slow one; what is no token at all may hold halves
     # of surrogate pairs.
     return hashlib.sha256(token.reveal().encode("utf-8", "surrogatepass")).digest()

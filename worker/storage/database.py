@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy import URL, Engine, make_url
+from sqlalchemy import URL, Engine, Row, TextClause, make_url
 from sqlalchemy import create_engine as create_blocking_engine
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from worker.domain.errors import ConfigurationError
@@ -51,6 +51,43 @@ def create_engine(configured: Secret, *, connections: int, name: str) -> AsyncEn
 
     """
     return create_async_engine(database_url(configured), pool_pre_ping=True, **_options(connections, name))
+
+
+def create_read_engine(configured: Secret, *, connections: int, name: str) -> AsyncEngine:
+    """Create the engine for reads that somebody waits for: each is one way to the database and back.
+
+    There is no transaction around them, and no question whether the connection is still alive: `read_one` asks again.
+
+    Args:
+        configured: EVERGRANT_DATABASE_URL.
+        connections: how many this process may hold at once.
+        name: shown in `pg_stat_activity` as the application.
+
+    """
+    # A crowd takes turns: whoever waits for a connection waits as long as a statement may take. Nothing is to be undone
+    # when a connection goes back.
+    options = {**_options(connections, name), "pool_timeout": STATEMENT_MS / 1000, "pool_reset_on_return": None}
+    return create_async_engine(database_url(configured), isolation_level="AUTOCOMMIT", **options)
+
+
+async def read_one(engine: AsyncEngine, statement: TextClause, parameters: Mapping[str, object]) -> Row[Any] | None:
+    """Read one row, or none, on a connection of a read engine.
+
+    Args:
+        engine: made by `create_read_engine`.
+        statement: a SELECT that finds one row at most.
+        parameters: its values.
+
+    """
+    try:
+        async with engine.connect() as connection:
+            return (await connection.execute(statement, parameters)).one_or_none()
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+    # A failover or a pooler had closed the connection; with it the pool has given up all that were as old.
+    async with engine.connect() as connection:
+        return (await connection.execute(statement, parameters)).one_or_none()
 
 
 def create_settle_engine(configured: Secret, *, connections: int, name: str) -> Engine:

@@ -1,4 +1,4 @@
-"""Reading grants: for people, for the on-demand access token, and for the database's clock."""
+"""Reading grants: for people, and for the database's clock."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select, func, select, text, tuple_
+from sqlalchemy import ColumnElement, Row, Select, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker.domain.grant import GrantState
-from worker.domain.secret import Secret
-from worker.storage.sealing import ACCESS_TOKEN, KeyRing
 from worker.storage.tables import Grant
 
 _NOW: Final = text("SELECT clock_timestamp()")
@@ -48,23 +46,6 @@ class GrantView:
     leased: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldToken:
-    """What is needed to hand out an access token, or to decide that a refresh comes first."""
-
-    grant_id: UUID
-    client: str
-    state: GrantState
-    state_reason: str | None
-    generation: int
-    access_token: Secret | None
-    issued_at: datetime | None
-    access_expires_at: datetime | None
-    rotated_at: datetime | None
-    leased: bool
-    now: datetime  #: the database's clock at the reading
-
-
 _VIEWED: Final[tuple[ColumnElement[Any], ...]] = (
     *(column for column in Grant.__table__.columns if column.name in GrantView.__slots__),
     Grant.leased_until.is_not(None).label("leased"),
@@ -72,17 +53,10 @@ _VIEWED: Final[tuple[ColumnElement[Any], ...]] = (
 
 
 class Grants:
-    """Reads grants.
+    """Reads grants."""
 
-    Args:
-        engine: the process's connections.
-        keys: opens the access token that is handed out.
-
-    """
-
-    def __init__(self, engine: AsyncEngine, keys: KeyRing) -> None:
+    def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._keys = keys
 
     async def now(self) -> datetime:
         """Return the database's clock, by which everything is scheduled."""
@@ -120,45 +94,6 @@ class Grants:
         if after is not None:
             statement = statement.where(tuple_(Grant.client, Grant.subject) > after)
         return await self._views(statement)
-
-    async def held_token(self, grant_id: UUID) -> HeldToken | None:
-        """Return a grant's access token and what decides whether it may be handed out.
-
-        Raises:
-            SealError: when the key ring does not open it.
-
-        """
-        statement = select(
-            Grant.id,
-            Grant.client,
-            Grant.state,
-            Grant.state_reason,
-            Grant.generation,
-            Grant.access_token,
-            Grant.issued_at,
-            Grant.access_expires_at,
-            Grant.rotated_at,
-            Grant.leased_until.is_not(None).label("leased"),
-            func.now().label("now"),
-        ).where(Grant.id == grant_id)
-        async with self._engine.connect() as connection:
-            row = (await connection.execute(statement)).one_or_none()
-        if row is None:
-            return None
-        sealed = row.access_token
-        return HeldToken(
-            grant_id=row.id,
-            client=row.client,
-            state=GrantState(row.state),
-            state_reason=row.state_reason,
-            generation=row.generation,
-            access_token=self._keys.open(sealed, ACCESS_TOKEN, row.id) if sealed is not None else None,
-            issued_at=row.issued_at,
-            access_expires_at=row.access_expires_at,
-            rotated_at=row.rotated_at,
-            leased=row.leased,
-            now=row.now,
-        )
 
     async def _views(self, statement: Select[Any]) -> Sequence[GrantView]:
         async with self._engine.connect() as connection:

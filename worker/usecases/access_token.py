@@ -16,7 +16,7 @@ from worker.domain.secret import Secret
 from worker.oauth.client import Client
 from worker.oauth.registry import Registry
 from worker.storage.claim import Claims
-from worker.storage.grants import Grants, HeldToken
+from worker.storage.held_tokens import HeldToken, HeldTokens
 from worker.usecases.rotate import Rotation, RotationResult
 from worker.usecases.unreadable import put_off
 
@@ -84,7 +84,7 @@ AccessTokenResult = FreshToken | NoSuchGrant | NotKeptAlive | HeldBack | TooEarl
 class AccessTokens:
     """Hands out access tokens. `tick` is the monotonic clock in seconds."""
 
-    grants: Grants
+    held_tokens: HeldTokens
     claims: Claims
     rotation: Rotation
     registry: Registry
@@ -104,9 +104,17 @@ class AccessTokens:
             SealError: when the key ring does not open the stored token.
 
         """
-        held = await self.grants.held_token(grant_id)
-        if held is None:
-            return NoSuchGrant()
+        held = await self.held_tokens.of_grant(grant_id)
+        return NoSuchGrant() if held is None else await self.fresh_of(held, min_ttl)
+
+    async def fresh_of(self, held: HeldToken, min_ttl: timedelta) -> AccessTokenResult:
+        """Return the same, for a grant whose stored token has just been read.
+
+        Raises:
+            ConfigurationError: when the grant's client is not configured.
+            SealError: when the key ring does not open the stored token.
+
+        """
         return _stored(held, min_ttl) or await self._refresh(held, min_ttl, force=False)
 
     async def refresh(self, grant_id: UUID) -> AccessTokenResult:
@@ -117,7 +125,7 @@ class AccessTokens:
             SealError: when the key ring does not open the stored token.
 
         """
-        held = await self.grants.held_token(grant_id)
+        held = await self.held_tokens.of_grant(grant_id)
         if held is None:
             return NoSuchGrant()
         return await self._refresh(held, timedelta(0), force=True)
@@ -158,7 +166,7 @@ class AccessTokens:
             # Its provider does not take it yet, or somebody else is refreshing it right now: their result is ours, even
             # where it lives shorter than was asked for, since another refresh would bring the like.
             await asyncio.sleep(LOOK_EVERY)
-            latest = await self.grants.held_token(held.grant_id)
+            latest = await self.held_tokens.of_grant(held.grant_id)
             if latest is None:
                 return NoSuchGrant()
             held = latest
@@ -191,7 +199,7 @@ class AccessTokens:
         return None
 
     async def _after(self, grant_id: UUID, outcome: Outcome) -> AccessTokenResult:
-        held = await self.grants.held_token(grant_id)
+        held = await self.held_tokens.of_grant(grant_id)
         if held is None:
             return NoSuchGrant()
         stored = _stored(held, timedelta(0)) if isinstance(outcome, Rotated) else None

@@ -10,15 +10,16 @@ from worker.bootstrap import Container
 from worker.web.pages import Pages
 
 
-def _container(request: Request) -> Container:
+async def _container(request: Request) -> Container:
     container: Container = request.app.state.container
     return container
 
 
-def _pages(request: Request) -> Pages:
+async def _pages(request: Request) -> Pages:
     pages: Pages = request.app.state.pages
     return pages
 
 
+# Coroutines, though they wait for nothing: FastAPI runs a plain function in another thread.
 TheContainer = Annotated[Container, Depends(_container)]
 ThePages = Annotated[Pages, Depends(_pages)]

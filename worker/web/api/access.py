@@ -100,7 +100,7 @@ _bearer = HTTPBearer(
 )
 
 
-def _caller(request: Request, _credentials: Annotated[object, Depends(_bearer)]) -> Caller:
+async def _caller(request: Request, _credentials: Annotated[object, Depends(_bearer)]) -> Caller:
     caller: Caller = request.state.caller
     return caller
 

@@ -6,12 +6,14 @@ from http import HTTPStatus
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import Query
+from fastapi import Query, Response
+from fastapi.responses import JSONResponse
 
 from worker.bootstrap import Container
+from worker.storage.held_tokens import HeldToken
 from worker.usecases.offer import Name
-from worker.web.api.access import TheCaller, own_client, own_grant
-from worker.web.api.models import AccessTokenAnswer
+from worker.web.api.access import TheCaller, no_such_grant, own_client
+from worker.web.api.models import AccessTokenAnswer, access_token_answer
 from worker.web.api.problems import Kind, Problem, documented
 from worker.web.api.refusals import granted
 from worker.web.api.route import api_router
@@ -27,30 +29,34 @@ MinTtl = Annotated[Seconds, Query(description="Seconds that the token must still
 _PROBLEMS: Final = documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
 
-@router.get("/grants/{grant_id}/access-token", responses=_PROBLEMS)
+@router.get("/grants/{grant_id}/access-token", response_model=AccessTokenAnswer, responses=_PROBLEMS)
 async def access_token_of_grant(
     caller: TheCaller, container: TheContainer, grant_id: UUID, min_ttl: MinTtl = _DEFAULT_TTL
-) -> AccessTokenAnswer:
+) -> Response:
     """Get an access token of a grant. It is refreshed first where the stored one does not live long enough."""
-    return await _fresh(container, await own_grant(caller, container, grant_id), min_ttl)
+    held = await container.held_tokens.of_grant(grant_id)
+    if held is None or not caller.sees(held.client):  # another client's grant is not even there
+        raise no_such_grant(grant_id)
+    return await _fresh(container, held, min_ttl)
 
 
-@router.get("/access-token", responses=_PROBLEMS)
+@router.get("/access-token", response_model=AccessTokenAnswer, responses=_PROBLEMS)
 async def access_token_of_subject(
     caller: TheCaller,
     container: TheContainer,
     client: Annotated[Name, Query()],
     subject: Annotated[Name, Query()],
     min_ttl: MinTtl = _DEFAULT_TTL,
-) -> AccessTokenAnswer:
+) -> Response:
     """Get an access token of a client's grant for a subject: the same as by the grant's id."""
-    found = await container.grants.find(own_client(caller, client), subject)
-    if found is None:
+    held = await container.held_tokens.of_subject(own_client(caller, client), subject)
+    if held is None:
         detail = f"The client {client} has no grant for this subject."
         raise Problem(HTTPStatus.NOT_FOUND, Kind.NOT_FOUND, detail)
-    return await _fresh(container, found.id, min_ttl)
+    return await _fresh(container, held, min_ttl)
 
 
-async def _fresh(container: Container, grant_id: UUID, min_ttl: int) -> AccessTokenAnswer:
-    result = await container.access_tokens.fresh(grant_id, seconds(min_ttl))
-    return AccessTokenAnswer.of(grant_id, await granted(container, grant_id, result))
+async def _fresh(container: Container, held: HeldToken, min_ttl: int) -> Response:
+    result = await container.access_tokens.fresh_of(held, seconds(min_ttl))
+    # An answer that is whole already: FastAPI would validate the model once more, for a fifth of the request's time.
+    return JSONResponse(access_token_answer(held.grant_id, await granted(container, held.grant_id, result)))

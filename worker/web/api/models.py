@@ -101,18 +101,18 @@ class AccessTokenAnswer(Answer):
     expires_at: datetime | None
     generation: int
 
-    @classmethod
-    def of(cls, grant_id: UUID, token: FreshToken) -> AccessTokenAnswer:
-        """Return a token as it is answered."""
-        left = int((token.expires_at - token.now).total_seconds()) if token.expires_at is not None else None
-        return cls(
-            grant=grant_id,
-            access_token=token.access_token.reveal(),
-            token_type="Bearer",  # noqa: S106 -- the name of a type (RFC 6750)
-            expires_in=max(left, 0) if left is not None else None,
-            expires_at=token.expires_at,
-            generation=token.generation,
-        )
+
+def access_token_answer(grant_id: UUID, token: FreshToken) -> dict[str, object]:
+    """Return a token as it is answered: an `AccessTokenAnswer`, in JSON's own types."""
+    left = int((token.expires_at - token.now).total_seconds()) if token.expires_at is not None else None
+    return {
+        "grant": str(grant_id),
+        "access_token": token.access_token.reveal(),
+        "token_type": "Bearer",
+        "expires_in": max(left, 0) if left is not None else None,
+        "expires_at": token.expires_at.isoformat() if token.expires_at is not None else None,
+        "generation": token.generation,
+    }
 
 
 class Breaker(Answer):

@@ -158,7 +158,7 @@ _KINDS: Final = {
 }
 
 
-def _idempotency_key(
+async def _idempotency_key(
     _idempotency_key: Annotated[
         str | None,
         Header(
