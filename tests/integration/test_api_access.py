@@ -48,7 +48,7 @@ def send(http: httpx.Client, method: str, path: str, *, client: str, grant: UUID
     """Call a route about a client and its grant, with whatever it needs to be accepted."""
     body: dict[str, Any] | None = None
     if (method, path) == ("POST", "/v1/grants"):
-        body = {"client": client, "subject": uuid4().hex, "refresh_token": "a token", "access_token": "another"}
+        body = {"client": client, "subject": uuid4().hex, "refresh_token": uuid4().hex, "access_token": "a token"}
     elif method == "PATCH":
         body = {"email": "owner@example.com"}
     query = {"client": client, "subject": "account-1"} if path == "/v1/access-token" else {}
