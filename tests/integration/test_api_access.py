@@ -48,7 +48,7 @@ def send(http: httpx.Client, method: str, path: str, *, client: str, grant: UUID
     """Call a route about a client and its grant, with whatever it needs to be accepted."""
     body: dict[str, Any] | None = None
     if (method, path) == ("POST", "/v1/grants"):
-        body = {"client": client, "subject": uuid4().hex, "refresh_token": uuid4().hex, "access_token": "a token"}
+        body = {"client": client, "subject": uuid4().hex, "refresh_token": uuid4().hex, "access_token": uuid4().hex}
     elif method == "PATCH":
         body = {"email": "owner@example.com"}
     query = {"client": client, "subject": "account-1"} if path == "/v1/access-token" else {}
@@ -58,6 +58,14 @@ def send(http: httpx.Client, method: str, path: str, *, client: str, grant: UUID
 ROUTES = sorted(NEEDED)
 #: In an order in which none stands in another's way.
 IN_TURN = sorted(ROUTES, key=lambda route: (route[0] == "DELETE", route[1].endswith(("/pause", "/resume")), route))
+
+
+def is_done(answer: httpx.Response, path: str) -> bool:
+    """Tell whether a route did what it is for, as far as it can: here are no mails to be sent."""
+    if path.endswith("/reconsent"):
+        problem(answer, 409, "no-mail-server")
+        return True
+    return answer.is_success
 
 
 def test_the_table_names_every_route_once() -> None:
@@ -78,8 +86,8 @@ def test_every_route_lets_in_its_role_and_those_above_it(deployed: Deployed) -> 
                 if answer.status_code == 403:
                     problem(answer, 403, "forbidden")
                 else:
-                    assert answer.is_success, (method, path, role, answer.text)
-                answers[method, path, role] = answer.is_success
+                    assert is_done(answer, path), (method, path, role, answer.text)
+                answers[method, path, role] = answer.status_code != 403
 
     expected = {
         "reader": {"GET"},
@@ -113,7 +121,7 @@ def test_a_bound_token_is_good_for_its_client_alone(deployed: Deployed) -> None:
 
         for method, path in IN_TURN:
             answer = send(http, method, path, client=deployed.ours, grant=deployed.our_grant)
-            assert answer.is_success, (method, path, answer.text)
+            assert is_done(answer, path), (method, path, answer.text)
 
 
 def test_without_a_good_token_there_is_nothing(deployed: Deployed) -> None:
