@@ -291,6 +291,7 @@ def create_container(
             observer=observers,
             tick=monotonic,
             draw=_chance.random,
+            keep_rotations=limits.keep_rotations,
         ),
         access_tokens=AccessTokens(
             held_tokens=held_tokens,

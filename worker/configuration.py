@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from worker.domain.errors import ConfigurationError
 from worker.mail.table import MailTable
@@ -23,7 +23,15 @@ from worker.webhooks.endpoint import Endpoint, build_endpoints
 
 #: What a lease must outlive a request by: the settle, a slow commit, a paused process that wakes up.
 LEASE_MARGIN: Final = timedelta(seconds=10)
+#: The brake looks back ten minutes in the lineage, and whoever searches what happened to a grant a little longer.
+SHORTEST_LINEAGE: Final = timedelta(hours=1)
 _TABLES: Final = ("providers", "clients", "webhooks", "mails", "worker")
+
+
+def _long_enough(lineage: timedelta) -> timedelta:
+    if lineage < SHORTEST_LINEAGE:
+        raise ValueError("must be at least 1h")
+    return lineage
 
 
 class WorkerLimits(BaseModel):
@@ -38,6 +46,8 @@ class WorkerLimits(BaseModel):
     session_lock: bool = True
     drain_time: Duration = timedelta(seconds=20)  #: how long one ticket works at most
     stop_time: Duration = timedelta(seconds=25)  #: how long a stopping worker waits for what it has sent
+    #: How long each grant's lineage is kept: when it was rotated, and a fingerprint of what was spent.
+    keep_rotations: Annotated[Duration, AfterValidator(_long_enough)] = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

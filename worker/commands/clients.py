@@ -10,7 +10,7 @@ import typer
 from worker.bootstrap import Container
 from worker.commands.console import AsJson, print_json, print_table, with_container
 from worker.domain.grant import GrantState
-from worker.storage.overview import ClientFigures, read_client_figures
+from worker.storage.client_figures import ClientFigures, read_client_figures
 
 clients = typer.Typer(no_args_is_help=True, help="The clients: what holds them back, pause and resume.")
 

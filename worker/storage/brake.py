@@ -17,8 +17,11 @@ from worker.domain.outcome import Reason
 from worker.domain.settlement import MarkSuspect
 from worker.storage.settle import SealedSettlement
 
-#: Grants are counted up to here: beyond, the share of them that may die is large enough to see what is going on.
+#: More grants than this give no more room: the share of them that may die is large enough to see what is going on.
 _COUNTED_AT_MOST: Final = 100_000
+#: So many of the newest rotations, over all clients, are looked through for those of one. A client that has fewer than
+#: `RELEASED_BY` among them is hardly refreshed, and its grants stay suspects till it is.
+_NEWEST: Final = 100_000
 
 _DYING: Final = text("""
     SELECT id, client, state = 'suspect' AND state_since < now() - CAST(:judged_after AS interval) AS refused_for_long
@@ -26,14 +29,16 @@ _DYING: Final = text("""
 """)
 _LOCK: Final = text("SELECT braked_at FROM client_status WHERE client = :client FOR UPDATE")
 _COUNT: Final = text("""
-    SELECT (SELECT count(*) FROM (SELECT FROM grants WHERE client = :client LIMIT :most) AS counted) AS grants,
+    SELECT (SELECT CAST(least(coalesce(sum(grants), 0), :most) AS bigint)
+              FROM grant_counts WHERE client = :client) AS grants,
            (SELECT count(*) FROM events
              WHERE type = 'grant.reconsent_required' AND client = :client AND at > now() - CAST(:window AS interval)
                AND data ->> 'reason' = :reason) AS died
 """)
 _REFRESHES: Final = text("""
     SELECT count(*) FROM (
-        SELECT FROM rotations WHERE client = :client AND at > now() - CAST(:window AS interval) LIMIT :enough) AS found
+        SELECT FROM (SELECT client, at FROM rotations ORDER BY id DESC LIMIT :newest) AS newest
+         WHERE client = :client AND at > now() - CAST(:window AS interval) LIMIT :enough) AS found
 """)
 _PUT_ON: Final = text("""
     WITH braked AS (
@@ -84,7 +89,7 @@ def _beyond_room(connection: Connection, client: str, dying: Sequence[Row[Any]])
 def _not_judged(connection: Connection, client: str, dying: Sequence[Row[Any]]) -> set[UUID]:
     """Return those of a braked client that may still come back."""
     if any(row.refused_for_long for row in dying):
-        looked_for = {"client": client, "window": WINDOW, "enough": RELEASED_BY}
+        looked_for = {"client": client, "window": WINDOW, "enough": RELEASED_BY, "newest": _NEWEST}
         refreshes = connection.execute(_REFRESHES, looked_for).scalar_one()
         if refreshes >= RELEASED_BY:
             return {row.id for row in dying if not row.refused_for_long}

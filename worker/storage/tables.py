@@ -13,6 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from worker.domain.grant import GrantState
 from worker.domain.reconsent import MailKind, MailState
 from worker.domain.roles import Role
+from worker.storage.table_upkeep import APPENDED, CLIENT_STATUS, GRANT_COUNTS, GRANTS
 
 _ROLES = ", ".join(f"'{role}'" for role in Role)
 _MAIL_KINDS = ", ".join(f"'{kind}'" for kind in MailKind)
@@ -113,7 +114,14 @@ class Grant(Base):
         Index("ix_grants_state", "state", "client", postgresql_where=text("state <> 'active'")),
         # What re-consent mails are made of: those that died lately.
         Index("ix_grants_dead", "state_since", postgresql_where=text("state = 'reconsent_required'")),
-        {"postgresql_with": {"fillfactor": 70}},  # room for the new version of a row on its own page
+        # What was put off after a failure: of the grants that are not due, those whose access token may have run out.
+        Index(
+            "ix_grants_put_off",
+            "client",
+            "access_expires_at",
+            postgresql_where=text("state = 'active' AND (failures > 0 OR strikes > 0)"),
+        ),
+        {"postgresql_with": GRANTS},
     )
 
 
@@ -126,6 +134,23 @@ class AdoptedToken(Base):
     fingerprint: Mapped[str] = mapped_column(primary_key=True)
     grant_id: Mapped[UUID] = mapped_column(primary_key=True)
     at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class GrantCount(Base):
+    """By how much one statement has changed a client's number of grants in one state; triggers on `grants` add it.
+
+    The sum is the number, exactly and in every snapshot. Nobody waits for anybody, for rows are only ever added;
+    `worker.storage.grant_counts` folds them now and then.
+    """
+
+    __tablename__ = "grant_counts"
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    client: Mapped[str]
+    state: Mapped[str]
+    grants: Mapped[int]
+
+    __table_args__ = ({"postgresql_with": GRANT_COUNTS},)
 
 
 class RotationRow(Base):
@@ -144,7 +169,7 @@ class RotationRow(Base):
 
     __table_args__ = (
         Index("ix_rotations_grant_id", "grant_id", "id"),
-        Index("ix_rotations_at", "at", postgresql_using="brin"),
+        {"postgresql_with": APPENDED},
     )
 
 
@@ -168,6 +193,8 @@ class ClientStatusRow(Base):
     suspects_refreshed: Mapped[int] = mapped_column(server_default="0")
     bucket: Mapped[float | None]
     bucket_at: Mapped[datetime | None]
+
+    __table_args__ = ({"postgresql_with": CLIENT_STATUS},)
 
 
 class AuthorizationRequest(Base):
@@ -209,8 +236,11 @@ class Event(Base):
 
     __table_args__ = (
         Index("ix_events_grant_id", "grant_id", "id"),
+        # What the page shows last: an import adds a million of the others at once.
+        Index("ix_events_shown", "id", postgresql_where=text("type <> 'grant.created'")),
         # What the brake counts: deaths are rare, so the index is small.
         Index("ix_events_deaths", "client", "at", postgresql_where=text("type = 'grant.reconsent_required'")),
+        {"postgresql_with": APPENDED},
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -17,6 +18,7 @@ from worker.oauth.client import Client
 from worker.storage.away import AWAY
 from worker.storage.client_status import ClientStatuses
 from worker.storage.escrow import Escrow, EscrowDrained
+from worker.storage.grant_counts import fold_grant_counts
 from worker.storage.prune import prune
 from worker.storage.rescue import Rescued, rescue_abandoned_leases
 from worker.storage.scan import count_due
@@ -51,6 +53,7 @@ class Dispatch:
     observer: DispatchObserver
     tick: Callable[[], float]
     draw: Callable[[], float]
+    keep_rotations: timedelta
 
     async def dispatch(self) -> list[Ticket]:
         """Drain the escrow, rescue, scan, and return the tickets that the due grants call for."""
@@ -87,5 +90,9 @@ class Dispatch:
         self.observer.escrow_drained(drained, depth)
 
     async def prune(self) -> int:
-        """Remove what nobody needs any more: used authorization requests, old lineage. Returns how many rows."""
-        return await prune(self.engine)
+        """Remove what nobody needs any more: used authorization requests, old lineage. Returns how many rows.
+
+        What the counts of grants are made of is folded, too.
+        """
+        await fold_grant_counts(self.engine)
+        return await prune(self.engine, keep_rotations=self.keep_rotations)

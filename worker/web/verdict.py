@@ -11,7 +11,8 @@ from worker.domain.facts import Keep
 from worker.domain.grant import ROTATED_STATES, GrantState
 from worker.metrics import SandboxCounts
 from worker.oauth.client import Client
-from worker.storage.overview import ClientFigures, Overview
+from worker.storage.client_figures import ClientFigures
+from worker.storage.overview import Overview
 from worker.web.words import lasting, number, plain_reason, plain_state
 
 #: Seconds. Tickets come every second and work for 20 s at most: what is due for longer, nobody is working on.

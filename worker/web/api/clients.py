@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from worker.bootstrap import Container
 from worker.domain.roles import Caller
-from worker.storage.overview import read_client_figures
+from worker.storage.client_figures import read_client_figures
 from worker.web.api.access import TheCaller, own_client
 from worker.web.api.models import ClientAnswer, ClientList
 from worker.web.api.problems import Kind, Problem, documented

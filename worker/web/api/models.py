@@ -9,9 +9,9 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from worker.domain.grant import GrantState
+from worker.storage.client_figures import ClientFigures
 from worker.storage.event_log import LoggedEvent
 from worker.storage.grants import GrantView
-from worker.storage.overview import ClientFigures
 from worker.usecases.access_token import FreshToken
 from worker.usecases.operate import AtProvider
 
