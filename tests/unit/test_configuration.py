@@ -169,6 +169,7 @@ def test_a_value_where_tables_belong_is_refused(path: Path, name: str, value: st
                 "write a number and a unit (ms, s, m, h, d), such as 30s or 24h"
             ),
         ),
+        ('[worker]\nkeep_rotations = "59m"\n', "FILE: [worker] keep_rotations: must be at least 1h"),
         ('[worker]\ndrain_time = "0s"\n', "FILE: [worker] drain_time: must be longer than 0s and at most 3650d"),
         (
             "providers.acme = 7\n",

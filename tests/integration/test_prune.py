@@ -1,0 +1,52 @@
+"""What is removed when it is past its age, and that removing keeps up with what is added."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.conftest import ContainerMaker
+from tests.support.database import execute, rows, value
+from worker.storage import prune as pruning
+from worker.storage.prune import prune
+
+pytestmark = pytest.mark.anyio
+
+_ADD = """
+    INSERT INTO rotations (at, grant_id, client, subject, generation)
+    SELECT now() - n * interval '1 minute', gen_random_uuid(), 'a', 's', n FROM generate_series(:last, 1, -1) AS n
+"""
+
+
+@pytest.mark.parametrize(("configured", "kept"), [("", 24 * 60), ('[worker]\nkeep_rotations = "2h"', 120)])
+async def test_lineage_is_kept_as_long_as_configured(
+    make_container: ContainerMaker, monkeypatch: pytest.MonkeyPatch, configured: str, kept: int
+) -> None:
+    """A day or what is configured stays, older rotations go however many, and a second call finds none."""
+    monkeypatch.setattr(pruning, "LIMIT", 100)
+    async with make_container(configured) as container:
+        await execute(container, _ADD, last=kept + 350)
+
+        assert await container.dispatch.prune() == 351, "what became that old this very minute, too"
+
+        found = await rows(container, "SELECT generation FROM rotations ORDER BY id")
+        assert [row.generation for row in found] == list(range(kept - 1, 0, -1))
+        assert await container.dispatch.prune() == 0
+
+
+async def test_what_came_out_of_order_goes_with_the_next_call(make_container: ContainerMaker) -> None:
+    """A rotation that is younger than those after it keeps nothing else from going, and goes when its time has come."""
+    async with make_container("") as container:
+        await execute(
+            container,
+            """
+            INSERT INTO rotations (at, grant_id, client, subject, generation)
+            SELECT now() - age * interval '1 minute', gen_random_uuid(), 'a', 's', age
+              FROM unnest(ARRAY[90, 30, 80, 20]) AS age
+            """,
+        )
+
+        assert await prune(container.engine, keep_rotations=timedelta(minutes=60)) == 2
+        assert await prune(container.engine, keep_rotations=timedelta(minutes=25)) == 1
+        assert await value(container, "SELECT generation FROM rotations") == 20
