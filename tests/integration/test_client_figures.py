@@ -196,7 +196,7 @@ def test_sums_are_exact_in_every_snapshot(world: World, database_url: str) -> No
     for thread in threads:
         thread.join()
 
-    assert looks > 10
+    assert looks > 1
     assert differences(world.connection) == []
 
 

@@ -25,7 +25,7 @@ from worker.storage.schema import Schema
 from worker.storage.tables import Base
 
 PATIENCE = 60.0
-BEFORE_COUNTS = "0005"
+BEFORE_COUNTS = "0006"
 ADVISORY_LOCK = 0x45564752  # of `alembic/env.py`, which nothing can import: changing it would let two versions race
 
 
