@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from worker.domain.grant import GrantState
 from worker.storage.grant_counts import count_grants
 
-#: Counting a client's overdue grants stops here: it takes some 50 ms, and beyond it the exact number helps nobody.
+#: Counting a client's overdue grants stops here: it takes a tenth of a second or two, and a longer number helps nobody.
 COUNTED_AT_MOST: Final = 100_000
 
 
