@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import httpx
-from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from worker.domain.secret import Secret
 from worker.oauth.captured import account_at
@@ -21,8 +21,11 @@ from worker.oauth.token_request import TokenRequest
 
 #: The request changes nothing, so it may be sent again.
 TRIES: Final = 3
-#: Longest pause between two tries, seconds: an owner waits before a browser.
+#: Longest try, and longest pause before the next one, seconds: an owner waits before a browser.
+_LONGEST_TRY: Final = 5.0
 _LONGEST_PAUSE: Final = 1.0
+#: No further try begins after this, seconds.
+_LONGEST: Final = 8.0
 _SUCCESS: Final = 200  # OpenID Connect Core 1.0 section 5.3.2
 _TRY_AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -78,7 +81,7 @@ class Userinfo:
             return None
         retrying = AsyncRetrying(
             retry=retry_if_result(_is_worth_another_try),
-            stop=stop_after_attempt(TRIES),
+            stop=stop_after_attempt(TRIES) | stop_after_delay(_LONGEST),
             wait=wait_random_exponential(multiplier=0.1, max=_LONGEST_PAUSE),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome is not None else None,
         )
@@ -89,8 +92,9 @@ class Userinfo:
         return account_at(fields, client.provider.userinfo.account, [access_token.reveal()])
 
     async def _ask(self, client: Client, request: TokenRequest) -> HttpAnswer | None:
+        limit = min(client.provider.request_timeout.total_seconds(), _LONGEST_TRY)
         try:
-            return await exchange(self._http, request, client.provider.request_timeout.total_seconds() / TRIES)
+            return await exchange(self._http, request, limit)
         except UnansweredError:
             return None
 

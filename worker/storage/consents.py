@@ -84,8 +84,8 @@ _REPLACE: Final = text("""
                                                                      ELSE CAST(:rotate_at AS timestamptz) END,
                scopes = coalesce(CAST(:scopes AS text[]), scopes), lost_scopes = CAST(:lost_scopes AS text[]),
                captured = coalesce(CAST(:captured AS jsonb), captured), email = coalesce(:email, email),
-               account = coalesce(:account, account),
-               account_source = CASE WHEN CAST(:account AS text) IS NULL THEN account_source ELSE :account_source END,
+               account = CASE WHEN :keeps_account THEN account ELSE :account END,
+               account_source = CASE WHEN :keeps_account THEN account_source ELSE :account_source END,
                consented_at = :consented_at,
                lease_id = NULL, leased_until = NULL, leased_by = NULL, spend_started_at = NULL,
                strikes = 0, failures = 0, presentations = 0, doubt_since = NULL,
@@ -201,6 +201,8 @@ class Consents:
         columns |= {
             "captured": json.dumps(columns["captured"]) if columns["captured"] is not None else None,
             "event": event,
+            # What ended on purpose may begin anew with an account that nobody tells.
+            "keeps_account": grant.account.id is None and was is not GrantState.REVOKED,
             "lost_scopes": lost or None,
             "newly_lost": [scope for scope in lost if scope in (found.scopes or ())],
         }
