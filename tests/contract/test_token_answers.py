@@ -229,6 +229,7 @@ UNREADABLE: list[Row] = [
     ("the tokens as half a form", 200, {}, b"access_token=at&refresh_token=rt\r\n<p>", unread()),
     ("the tokens as XML", 200, {}, b"<access_token>at</access_token>", unread()),
     ("JSON cut short", 200, {}, b"{" + PAIR, unread()),
+    ("a page with settings", 200, {}, b'<script>const map = {"a": {"access_token": "pk"}}</script>', unread()),
     ("two in a list: nobody knows whose", 200, {}, [OK, OK], unread()),
     ("tokens in one of two objects", 200, {}, b'{"note":1}{' + PAIR + b"}", unread()),
     ("markup with braces before the JSON", 200, {}, b"<style>p {}</style>{" + PAIR + b"}", unread()),

@@ -113,7 +113,9 @@ def _tokens(
     found = fields if fields is not None else object_within(answer)
     if found is None:
         return None
-    tokens = read_tokens(found, secrets, reading, read_date(answer.headers), anywhere=success)
+    # A page that is no answer at all may hold settings of its own: among other words, too, only the right place counts.
+    anywhere = success and fields is not None
+    tokens = read_tokens(found, secrets, reading, read_date(answer.headers), anywhere=anywhere)
     if success or tokens is None:
         return tokens
     return None if tokens.refresh_token is None or tokens.access_token in secrets else tokens
