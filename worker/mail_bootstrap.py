@@ -87,11 +87,13 @@ def create_mails(
     )
     sender = None
     if settings.smtp_url is not None and settings.mail_from is not None:
-        reminding = [name for name, client in registry.clients.items() if client.reconsent_mails is not MailMode.MANUAL]
+        manual = frozenset(
+            name for name, client in registry.clients.items() if client.reconsent_mails is MailMode.MANUAL
+        )
         hello = hello_name(urlsplit(settings.public_url).hostname or "localhost")
         sender = MailSender(
-            claims=MailClaims(engine, recipients, policy, new_id),
-            settles=MailSettles(engine, policy.reminders, reminding),
+            claims=MailClaims(engine, recipients, manual, policy, new_id),
+            settles=MailSettles(engine, policy.reminders, sorted(registry.clients.keys() - manual)),
             writer=Writer(read_sender(settings.mail_from), settings.public_url, configuration.mails.templates),
             connect=partial(Delivering, read_mail_server(settings.smtp_url), hello, ssl.create_default_context()),
             clients=registry.clients,

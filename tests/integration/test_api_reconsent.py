@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from tests.conftest import WebMaker
@@ -40,6 +41,8 @@ def test_an_owner_is_mailed_once(make_web: WebMaker, server: MailServer) -> None
         [event] = [event for event in http.get("/v1/events").json()["items"] if event["grant"] == str(grant_id)]
         assert (event["type"], event["data"]["mail"]) == ("grant.reconsent_mailed", asked["id"])
         assert len(server.received) == 1
+        metrics = httpx.get(f"{web.url}/metrics", trust_env=False).text
+        assert 'evergrant_reconsent_mails_total{client="acme-main",outcome="sent"} 1.0' in metrics
 
 
 def test_who_cannot_be_mailed_is_a_problem_with_the_reason(make_web: WebMaker, server: MailServer) -> None:

@@ -140,6 +140,21 @@ async def test_a_client_may_gather_or_leave_it_to_its_operator(
         assert [received.recipients for received in server.received] == [("gathered@example.com",)]
 
 
+async def test_reminders_end_where_mails_are_left_to_the_operator(
+    make_container: ContainerMaker, server: MailServer
+) -> None:
+    """A client that becomes `manual` reminds nobody any more."""
+    async with make_container(CONFIGURATION + AT_ONCE, smtp_url=server.url) as container:
+        await dead(container, "customer-1")
+        await container.mails.round(ROUND)
+    manual = CONFIGURATION.replace('client_id = "acme-main"', 'client_id = "a"\nreconsent_mails = "manual"')
+    async with make_container(manual + AT_ONCE, smtp_url=server.url) as container:
+        await later(container, LONG)
+        await container.mails.round(ROUND)
+        assert len(server.received) == 1
+        assert await _states(container) == {("death", "sent"): 1, ("reminder", "cancelled"): 2}
+
+
 async def test_fallback_recipients_get_what_has_no_owner(make_container: ContainerMaker, server: MailServer) -> None:
     """Where the owner's address is not known, all of the client's fallback recipients are written to at once."""
     configuration = CONFIGURATION.replace(

@@ -103,9 +103,7 @@ class Delivering:
 
     def _lost(self, status: int | None, what: str) -> Delivery:
         """Drop the connection, and say what that means at the stage that was reached."""
-        smtp, self._smtp = self._smtp, None
-        if smtp is not None:
-            smtp.close()
+        self._drop()
         match self._stage:
             case _Stage.SERVER:
                 return Trouble(status=status, what=what)
@@ -113,6 +111,11 @@ class Delivering:
                 return Deferred(status=status, reply=what)
             case _Stage.DATA:
                 return Doubtful(what=what)
+
+    def _drop(self) -> None:
+        smtp, self._smtp = self._smtp, None
+        if smtp is not None:
+            smtp.close()
 
     async def _connected(self) -> aiosmtplib.SMTP:
         if self._smtp is not None and self._smtp.is_connected:
@@ -158,7 +161,10 @@ class Delivering:
                 refusals.append(error)
         if len(refusals) < len(addresses):
             return None
-        await smtp.rset()
+        try:
+            await smtp.rset()
+        except (SMTPException, OSError):  # some servers hang up after a refusal, which counts all the same
+            self._drop()
         # Where one of several might be taken later, all are tried again.
         chosen = min(refusals, key=lambda error: error.code >= _PERMANENT)
         return _said(chosen)
@@ -171,7 +177,7 @@ class Delivering:
             if error.code < 0:  # aiosmtplib's word for an answer that is none
                 return self._lost(None, readable(error.message))
             if error.code == _CLOSING:
-                self._lost(error.code, error.message)
+                self._drop()
             return _said(error)
         except (SMTPException, OSError) as error:
             return self._lost(None, _what(error))

@@ -65,7 +65,7 @@ _GIVE_BACK: Final = text("""
     RETURNING client
 """)
 _NEXT: Final = text(f"""
-    SELECT m.id, m.grant_id, m.death, m.kind, m.message_id, m.recipient, {RECIPIENT} AS recipient_now,
+    SELECT m.id, m.client, m.kind, m.message_id, m.recipient, {RECIPIENT} AS recipient_now,
            nullif(btrim(g.email), '') IS NULL AS falls_back, {WANTED} AS wanted,
            (SELECT max(o.sent_at) FROM reconsent_mails AS o WHERE o.recipient = m.recipient) AS last_sent_at,
            EXISTS (SELECT FROM reconsent_mails AS o
@@ -123,6 +123,7 @@ class MailClaims:
     Args:
         engine: the process's connections.
         clients: those that are configured, with their fallback recipients.
+        manual: those of them whose mails are sent when an operator says so.
         policy: cool-down, cap and the links' lifetime.
         new_id: makes ids of claims and messages.
 
@@ -132,11 +133,12 @@ class MailClaims:
         self,
         engine: AsyncEngine,
         clients: Mapping[str, tuple[str, ...]],
+        manual: frozenset[str],
         policy: MailPolicy,
         new_id: Callable[[], UUID],
     ) -> None:
         self._engine = engine
-        self._fallbacks = clients
+        self._manual = manual
         self._policy = policy
         self._new_id = new_id
         self._clients = {
@@ -178,6 +180,8 @@ class MailClaims:
             return "the grant needs no mail any more"
         if found.recipient_now is None:
             return "there is nobody to write to any more"
+        if found.kind in AUTOMATIC and found.client in self._manual:
+            return "its client leaves mails to its operator"
         if found.kind == MailKind.REMINDER and found.sent >= self._policy.cap:
             return f"there have been {found.sent} mails about this already"
         return None
