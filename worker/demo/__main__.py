@@ -23,8 +23,8 @@ from worker.sandbox.control import SandboxControl
 
 #: Seconds between looks at who is needed.
 _LOOK_EVERY: Final = 3.0
-#: Seconds for the sandbox to come up beside us.
-_SANDBOX_SECONDS: Final = 30.0
+#: Seconds for the sandbox and the web process to come up beside us.
+_START_SECONDS: Final = 60.0
 
 log = get_logger("evergrant.demo")
 
@@ -48,9 +48,10 @@ async def play(stage: Stage, control_token: Secret, client_secret: Secret) -> No
     container = create_container(read_settings(), name="evergrant demo", registry=CollectorRegistry())
     try:
         async with open_mailbox(stage.mails, smtp_port=stage.smtp_port, page_port=stage.mails_port) as box:
-            await _until_up(stage.sandbox, stop)
+            await _until_up(f"{stage.sandbox}/control/report", stop)
             with SandboxControl(stage.sandbox, control_token) as control:
                 await seed(container, control, client_secret, stage.public_url)
+            await _until_up(f"{stage.public_url}/healthz", stop)
             await _play_owners(container, box, stage.public_url, stop)
     finally:
         await container.close()
@@ -71,11 +72,11 @@ async def _play_owners(container: Container, box: Mailbox, public_url: str, stop
         await _pause(stop, _LOOK_EVERY)
 
 
-async def _until_up(sandbox: str, stop: asyncio.Event) -> None:
-    async with asyncio.timeout(_SANDBOX_SECONDS), httpx.AsyncClient(trust_env=False) as http:
+async def _until_up(address: str, stop: asyncio.Event) -> None:
+    async with asyncio.timeout(_START_SECONDS), httpx.AsyncClient(trust_env=False) as http:
         while not stop.is_set():
             try:
-                await http.get(f"{sandbox}/control/report")
+                await http.get(address)
             except httpx.HTTPError:
                 await _pause(stop, 0.1)
             else:

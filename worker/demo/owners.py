@@ -26,6 +26,8 @@ NOTICES_AFTER: Final = timedelta(seconds=40)
 #: How long the newest mail waits for a person who watches.
 LEFT_FOR: Final = timedelta(minutes=10)
 _TIMEOUT: Final = 10.0  # seconds for each step; everything is on this machine
+#: What a page offers whose link was used, by somebody who did not come to the end.
+_AGAIN: Final = re.compile(r'<form method="post" action="[^"]+/again">')
 _BUTTON: Final = re.compile(r'<form method="post" action="(\?grant=[^"]+)">')
 
 
@@ -36,11 +38,16 @@ def noticed(mails: Sequence[KeptMail], now: datetime) -> list[KeptMail]:
 
 
 async def authorize_again(container: Container, mail: KeptMail, public_url: str) -> int:
-    """Follow a mail's link and walk its owner through each consent that it offers; return how many went through."""
+    """Follow a mail's link and walk its owner through each consent that it offers; return how many went through.
+
+    Where the link was used up, the owner asks for a new one, and follows that when it has come.
+    """
     link = f"{public_url}/reconsent/{mail.link}"
     done = 0
     async with httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False) as browser:
         page = await browser.get(link)
+        if _AGAIN.search(page.text):
+            await browser.post(f"{link}/again")
         for action in map(unescape, _BUTTON.findall(page.text)):
             [grant_id] = parse_qs(urlsplit(action).query)["grant"]
             grant = await container.grants.show(UUID(grant_id))
