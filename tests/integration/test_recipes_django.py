@@ -6,13 +6,17 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from social_core.storage import UserMixin
 
 from tests.support.command_line import ROOT
 from tests.support.database import create_database
@@ -162,6 +166,47 @@ def test_two_accounts_of_one_user_are_told_apart(
     assert lines[0]["subject"] == lines[1]["subject"] != lines[2]["subject"]
     assert (checked.code, checked.err) == (1, "line 2: client and subject are those of line 1\n")
     assert [json.loads(line)["subject"] for line in by_app.stdout.splitlines()] == [second.account]
+
+
+class Association(UserMixin):
+    """An association as the library itself reads it."""
+
+    def __init__(self, extra_data: dict[str, Any]) -> None:
+        self.extra_data = extra_data
+
+    def save(self) -> None:
+        """Keep nothing."""
+
+
+@pytest.mark.parametrize(
+    "extra_data",
+    [
+        {"expires_on": "{later}", "expires_in": "60", "auth_time": "{now}"},
+        {"expires_in": 3600, "auth_time": "{now}"},
+        {"expires": "3600", "auth_time": "{now}"},
+        {"expires": "{later}"},
+        {"expires_in": "3600", "auth_time": "{earlier}"},
+        {},
+    ],
+)
+def test_the_end_of_an_access_token_is_read_as_the_library_reads_it(extra_data: dict[str, Any]) -> None:
+    """Instants and times since the sign-in, under all of their names, come to what Python Social Auth makes of them."""
+    now = int(time.time())  # noqa: TID251 -- the library's own clock
+    instants = {"{now}": now, "{later}": now + 7200, "{earlier}": now - 86_400}
+    data = {name: instants.get(value, value) for name, value in extra_data.items()}
+    spec = spec_from_file_location("recipe", SOCIAL_AUTH.recipe)
+    assert spec is not None
+    assert spec.loader is not None
+    recipe = module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+
+    read = recipe.access_expires_at(data)
+
+    left = Association(data).expiration_timedelta()
+    if left is None:
+        assert read is None
+    else:
+        assert abs(datetime.fromisoformat(read).timestamp() - now - left.total_seconds()) < LIMIT
 
 
 @pytest.mark.parametrize("library", [ALLAUTH, SOCIAL_AUTH], ids=lambda library: library.name)
