@@ -209,6 +209,10 @@ def test_first_refreshes_take_turns_at_half_of_the_rate(installation: Installati
         (["array.json"], "it is a JSON array"),
         (["good.jsonl", "--format", "xml"], "'xml' is not one of"),
         (["good.jsonl", "--spread", "6"], "'6' is not a duration"),
+        (
+            ["good.jsonl", "--client", "askara-tset"],
+            "client 'askara-tset' is not configured (did you mean 'askara-test'?)",
+        ),
         (["good.jsonl", "--errors", "good.jsonl"], "--errors must be another file than the one that is read"),
         (["good.jsonl", "--errors", "link.jsonl"], "--errors must be another file than the one that is read"),
         (["empty.jsonl", "--errors", "array.json"], "array.json holds something else than bad lines"),

@@ -78,7 +78,7 @@ def test_another_token_for_what_is_there_is_told_and_not_taken(installation: Ins
     assert again.code == 0
     assert again.out.splitlines()[2:4] == [
         "3 there already, left as they are",
-        "1 of those with another refresh token in the file: does another system still refresh?",
+        "1 of those with a refresh token that is new here: does another system refresh?",
     ]
     assert installation.query(GRANTS) == before
 

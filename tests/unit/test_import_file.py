@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.commands.import_file import LONGEST_LINE, FileFormat, UnreadableFileError, read_lines
+from worker.commands.import_file import LONGEST_LINE, FileFormat, UnreadableFileError, batches, read_lines
 from worker.usecases.import_grants import Line
 
 HEAD = "client,subject,refresh_token"
@@ -61,7 +61,7 @@ def test_csv_is_separated_as_spreadsheets_do_it(delimiter: str) -> None:
         (b"[" * 100_000, "is no JSON that can be read"),
         (b"1" * 5000, "is no JSON that can be read"),
         (b'{"a": "\xff rt-of-somebody"}', "is not UTF-8"),
-        (b'{"a": "' + b"x" * LONGEST_LINE + b'"}', "is longer than 1024 KiB"),
+        (b'{"a": "' + b"x" * LONGEST_LINE + b'"}', "is longer than 256 KiB"),
     ],
     ids=["no JSON", "cut off", "no object", "twice", "deep", "number", "bytes", "long"],
 )
@@ -131,6 +131,16 @@ def test_the_format_is_told_by_option_name_or_content() -> None:
     assert read(csv, name="grants.jsonl", file_format=FileFormat.CSV) == read(csv)
     assert read('{"a": 1}', name="grants.ndjson")[0].fields == {"a": 1}
     assert read("subject,refresh_token\ns,r\n", needs_client=False)[0].fields == {"subject": "s", "refresh_token": "r"}
+
+
+def test_batches_are_of_so_many_lines_or_of_so_many_bytes() -> None:
+    """Ordinary lines come in full batches; of very long ones few are held at once."""
+    short = read("{}\n" * 25)
+    long = read((json.dumps({"a": "x" * (LONGEST_LINE // 2)}) + "\n") * 100)
+
+    assert [len(batch) for batch in batches(iter(short), 10)] == [10, 10, 5]
+    assert max(len(batch) for batch in batches(iter(long), 1_000)) < 40
+    assert [line for batch in batches(iter(long), 1_000) for line in batch] == long
 
 
 @settings(deadline=None)

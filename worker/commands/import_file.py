@@ -19,8 +19,10 @@ from typing import BinaryIO, Final
 from worker.usecases.import_grants import Line
 from worker.usecases.offer_fields import CAPTURED, unknown_fields
 
-#: Bytes; two tokens of the longest kind and what goes with them, written with escapes.
-LONGEST_LINE: Final = 1024 * 1024
+#: Bytes; two tokens of the longest kind and what goes with them, as the API takes them.
+LONGEST_LINE: Final = 256 * 1024
+#: Bytes of the file in one batch, where lines are long.
+_LONGEST_BATCH: Final = 4 * 1024 * 1024
 csv.field_size_limit(LONGEST_LINE)
 #: What CSV is separated by, by how often that is meant.
 _DELIMITERS: Final = ",;\t"
@@ -75,6 +77,19 @@ def read_lines(stream: BinaryIO, *, name: Path, file_format: FileFormat | None, 
             raise UnreadableFileError("it is a JSON array: `jq -c '.[]' FILE` makes JSON Lines of it")
         else:
             yield from (_line(raw, _object) for raw in chain([first], lines))
+
+
+def batches(lines: Iterator[Line], size: int) -> Iterator[Sequence[Line]]:
+    """Yield lines in batches of so many, or of fewer where they are long."""
+    batch: list[Line] = []
+    start = 0
+    for line in lines:
+        batch.append(line)
+        if len(batch) >= size or line.end - start >= _LONGEST_BATCH:
+            yield batch
+            batch, start = [], line.end
+    if batch:
+        yield batch
 
 
 @dataclass(frozen=True, slots=True)

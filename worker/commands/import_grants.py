@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import timedelta
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final
 
@@ -19,7 +18,7 @@ import typer
 from worker.bootstrap import Container, monotonic, moving_on, seen_lines
 from worker.commands.bad_lines import BadLines, NotOverwrittenError
 from worker.commands.console import fail, print_json, text, with_container
-from worker.commands.import_file import FileFormat, UnreadableFileError, read_lines
+from worker.commands.import_file import FileFormat, UnreadableFileError, batches, read_lines
 from worker.commands.import_progress import ImportProgress, import_progress
 from worker.commands.read_ahead import ReadAhead
 from worker.domain.duration import parse_duration
@@ -74,7 +73,7 @@ def import_grants(
         except NotOverwrittenError as error:
             raise typer.BadParameter(str(error)) from None
         except OSError as error:
-            fail(f"{error.filename or file}: {error.strerror}")
+            fail(f"{error.filename or 'reading or writing a file'}: {error.strerror}")
         hidden = bad_lines.hidden
     if hidden:
         told = f"all of them are in {errors}" if errors is not None else "--errors FILE names them all"
@@ -98,6 +97,8 @@ async def _import(
     progress: ImportProgress,
 ) -> tuple[Tally, bool]:
     """Import until the lines end or somebody stops it; return what came of it, and whether it was the whole file."""
+    if options.client is not None:
+        container.configuration.registry.client(options.client)  # a slip in it would spoil every line
     is_whole = True
     clock = moving_on(await container.grants.now())
 
@@ -110,8 +111,7 @@ async def _import(
 
     with seen_lines() as seen, progress:
         running = GrantImport(adoption=container.adoption, seen=seen, now=clock, options=options)
-        batches = iter(lambda: tuple(islice(lines, BATCH)), ())
-        reading = ReadAhead(running.check(batch) for batch in batches)
+        reading = ReadAhead(running.check(batch) for batch in batches(lines, BATCH))
         for number in _STOPS:
             asyncio.get_running_loop().add_signal_handler(number, stop)
         try:
@@ -157,6 +157,6 @@ def _summarize(tally: Tally, *, dry_run: bool, seconds: float) -> None:
         typer.echo(f"{tally.already_there:,} there already, left as they are")
     if tally.other_token:
         typer.echo(
-            f"{tally.other_token:,} of those with another refresh token in the file: does another system still refresh?"
+            f"{tally.other_token:,} of those with a refresh token that is new here: does another system refresh?"
         )
     typer.echo(f"{tally.bad:,} bad")
