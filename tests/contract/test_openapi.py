@@ -56,6 +56,7 @@ def test_the_document_names_every_route_with_its_errors(make_web: WebMaker) -> N
     kinds = document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"]
     assert kinds == [f"urn:evergrant:problem:{kind}" for kind in Kind]
     posts = [route for (method, _path), route in found.items() if method == "POST"]
+    assert all(set(route["responses"]) >= {"409", "413"} for route in posts)
     assert all("Idempotency-Key" in {parameter["name"] for parameter in route["parameters"]} for route in posts)
 
 

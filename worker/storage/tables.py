@@ -236,6 +236,7 @@ class Event(Base):
 
     __table_args__ = (
         Index("ix_events_grant_id", "grant_id", "id"),
+        Index("ix_events_client_id", "client", "id"),
         # What the page shows last: an import adds a million of the others at once.
         Index("ix_events_shown", "id", postgresql_where=text("type <> 'grant.created'")),
         # What the brake counts: deaths are rare, so the index is small.

@@ -11,7 +11,7 @@ from worker.storage.client_figures import read_client_figures
 from worker.web.api.access import TheCaller, own_client
 from worker.web.api.models import ClientAnswer, ClientList
 from worker.web.api.problems import Kind, Problem, documented
-from worker.web.api.route import IDEMPOTENT, api_router
+from worker.web.api.route import IDEMPOTENT, POSTED, api_router
 from worker.web.dependencies import TheContainer
 
 router = api_router("clients")
@@ -23,13 +23,13 @@ async def list_clients(caller: TheCaller, container: TheContainer) -> ClientList
     return ClientList(items=[found for found in await _all(container) if caller.sees(found.client)])
 
 
-@router.post("/clients/{client}/pause", dependencies=IDEMPOTENT, responses=documented(HTTPStatus.NOT_FOUND))
+@router.post("/clients/{client}/pause", dependencies=IDEMPOTENT, responses=documented(HTTPStatus.NOT_FOUND, *POSTED))
 async def pause_client(caller: TheCaller, container: TheContainer, client: str) -> ClientAnswer:
     """Stop refreshing a client's grants, until it is resumed."""
     return await _change(caller, container, client, container.statuses.pause)
 
 
-@router.post("/clients/{client}/resume", dependencies=IDEMPOTENT, responses=documented(HTTPStatus.NOT_FOUND))
+@router.post("/clients/{client}/resume", dependencies=IDEMPOTENT, responses=documented(HTTPStatus.NOT_FOUND, *POSTED))
 async def resume_client(caller: TheCaller, container: TheContainer, client: str) -> ClientAnswer:
     """Take away whatever holds a client back: pause, breaker, brake, throttle. It catches up on a ramp."""
     return await _change(caller, container, client, container.statuses.resume)

@@ -14,12 +14,12 @@ from worker.web.api.grants import shown
 from worker.web.api.models import GrantAnswer, RevokedAnswer
 from worker.web.api.problems import documented
 from worker.web.api.refusals import granted, not_kept_alive
-from worker.web.api.route import IDEMPOTENT, api_router
+from worker.web.api.route import IDEMPOTENT, POSTED, api_router
 from worker.web.dependencies import TheContainer
 
 router = api_router("grants")
 
-_PROBLEMS: Final = documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
+_PROBLEMS: Final = documented(HTTPStatus.NOT_FOUND, *POSTED)
 
 
 @router.post("/grants/{grant_id}/refresh", dependencies=IDEMPOTENT, responses=_PROBLEMS)

@@ -17,7 +17,7 @@ from worker.usecases.offer import Account, Email, Name, Offer
 from worker.web.api.access import TheCaller, no_such_grant, own_client, own_grant
 from worker.web.api.models import GrantAnswer, GrantPage
 from worker.web.api.problems import Kind, Problem, documented, request_refused
-from worker.web.api.route import IDEMPOTENT, api_router
+from worker.web.api.route import IDEMPOTENT, POSTED, api_router
 from worker.web.api.values import (
     DEFAULT_PAGE,
     Cursor,
@@ -51,7 +51,7 @@ class Change(BaseModel):
     dependencies=IDEMPOTENT,
     responses={
         HTTPStatus.CREATED.value: {"headers": {"Location": {"schema": {"type": "string"}, "required": True}}},
-        **documented(HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+        **documented(*POSTED),
     },
 )
 async def adopt_grant(caller: TheCaller, container: TheContainer, offer: Offer, response: Response) -> GrantAnswer:

@@ -9,7 +9,7 @@ from worker.domain.reconsent import EXPLAINED, Asker
 from worker.web.api.access import TheCaller, no_such_grant, own_grant
 from worker.web.api.models import MailAnswer
 from worker.web.api.problems import Kind, Problem, documented
-from worker.web.api.route import IDEMPOTENT, api_router
+from worker.web.api.route import IDEMPOTENT, POSTED, api_router
 from worker.web.dependencies import TheContainer
 
 router = api_router("grants")
@@ -19,7 +19,7 @@ router = api_router("grants")
     "/grants/{grant_id}/reconsent",
     status_code=HTTPStatus.ACCEPTED,
     dependencies=IDEMPOTENT,
-    responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    responses=documented(HTTPStatus.NOT_FOUND, *POSTED),
 )
 async def ask_owner(caller: TheCaller, container: TheContainer, grant_id: UUID) -> MailAnswer:
     """Mail a grant's owner a link to authorize again, whatever the cool-down; not twice within some minutes."""

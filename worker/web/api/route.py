@@ -183,6 +183,8 @@ EVERYWHERE: Final = (
     HTTPStatus.INTERNAL_SERVER_ERROR,
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
+#: And any POST besides: the first request with its key is under way; its body is too large.
+POSTED: Final = (HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
 
 def api_router(tag: str) -> APIRouter:
