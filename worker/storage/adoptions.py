@@ -119,7 +119,9 @@ class Adoptions:
         pairs = list(zip(offered, judged, strict=True))
         new = [(one.grant_id, one.grant, one.consented_at) for one, what in pairs if what.verdict is Verdict.CREATE]
         created = await insert_grants(connection, self._keys, new) if new else set[UUID]()
-        stored = [await self._outcome(connection, one, what, created) for one, what in pairs]
+        stored = [
+            what if one.grant_id in created else await self._outcome(connection, one, what) for one, what in pairs
+        ]
         taken = [
             {"fingerprint": fingerprints[0], "grant_id": str(what.grant_id)}
             for fingerprints, what in zip(marks, stored, strict=True)
@@ -129,11 +131,10 @@ class Adoptions:
             await connection.execute(_MARK, {"taken": json.dumps(taken)})
         return stored
 
-    async def _outcome(
-        self, connection: AsyncConnection, one: OfferedGrant, what: Adopted, created: set[UUID]
-    ) -> Adopted:
+    async def _outcome(self, connection: AsyncConnection, one: OfferedGrant, what: Adopted) -> Adopted:
+        """Return what became of a grant that was not inserted."""
         match what.verdict:
-            case Verdict.CREATE if one.grant_id not in created:  # its owner has consented since we looked
+            case Verdict.CREATE:  # its owner has consented since we looked
                 found = (await _there(connection, [one]))[one.grant.client, one.grant.subject]
                 return Adopted(verdict=Verdict.OTHER_TOKEN, grant_id=found.grant_id)
             case Verdict.REPLACE:

@@ -55,6 +55,7 @@ _COLUMNS: Final = {
     "consented_at": "timestamptz",
 }
 _SEALED: Final = ("refresh_token", "access_token")
+_INSTANTS: Final = tuple(name for name, kind in _COLUMNS.items() if kind == "timestamptz")
 _NAMES: Final = ", ".join(_COLUMNS)
 _VALUES: Final = ", ".join(f"decode({name}, 'hex')" if name in _SEALED else name for name in _COLUMNS)
 _TYPES: Final = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
@@ -92,13 +93,13 @@ async def insert_grants(
 
 def sealed_columns(keys: KeyRing, grant_id: UUID, grant: NewGrant, consented_at: datetime | None) -> dict[str, Any]:
     """Return what a grant's row holds, its tokens sealed for that row."""
-    access_token = grant.access_token
+    access_token, row = grant.access_token, str(grant_id)
     return {
         "id": grant_id,
         "client": grant.client,
         "subject": grant.subject,
-        "refresh_token": keys.seal(grant.refresh_token, REFRESH_TOKEN, grant_id),
-        "access_token": keys.seal(access_token, ACCESS_TOKEN, grant_id) if access_token is not None else None,
+        "refresh_token": keys.seal(grant.refresh_token, REFRESH_TOKEN, row),
+        "access_token": keys.seal(access_token, ACCESS_TOKEN, row) if access_token is not None else None,
         "issued_at": grant.issued_at,
         "access_expires_at": grant.access_expires_at,
         "refresh_expires_at": grant.refresh_expires_at,
@@ -113,9 +114,11 @@ def sealed_columns(keys: KeyRing, grant_id: UUID, grant: NewGrant, consented_at:
 
 
 def _in_json(columns: dict[str, Any]) -> dict[str, Any]:
-    for name, value in columns.items():
-        if isinstance(value, bytes):
-            columns[name] = value.hex()
-        elif isinstance(value, datetime | UUID):
-            columns[name] = str(value)
+    columns["id"] = str(columns["id"])
+    for name in _SEALED:
+        if columns[name] is not None:
+            columns[name] = columns[name].hex()
+    for name in _INSTANTS:
+        if columns[name] is not None:
+            columns[name] = columns[name].isoformat()
     return columns
