@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows under headings; the first column is words, the others are numbers and stand to the right."""
+    """Rows under headings; columns of numbers stand to the right."""
 
     title: str
     headings: tuple[str, ...]
@@ -21,10 +21,12 @@ class Table:
         """Return the table as text."""
         cells = [self.headings, *self.rows] if any(self.headings) else list(self.rows)
         widths = [max(len(row[column]) for row in cells) for column in range(len(self.headings))]
+        words = [not any(row[column][:1].isdigit() for row in self.rows) for column in range(len(self.headings))]
+        words[:1] = [True]
         shown = [
             "  ".join(
-                cell.ljust(width) if column == 0 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+                cell.ljust(width) if is_words else cell.rjust(width)
+                for cell, width, is_words in zip(row, widths, words, strict=True)
             ).rstrip()
             for row in cells
         ]

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from tests.bench.names import BARE_LOOP, EVERGRANT, MIDDLE
+
 Data = Mapping[str, Any]
 Panel = Callable[[Any, Data], None]
 
@@ -13,10 +15,6 @@ _OURS: Final = "#0b7a75"
 _THEIRS: Final = "#c9ced6"
 _INK: Final = "#1f2933"
 _COLOURS: Final = (_OURS, "#f4a259", "#7d8597", "#bc4b51", "#5b8e7d", "#8e6c88")
-_EVERGRANT: Final = "evergrant"
-_BARE_LOOP: Final = "bare loop"
-#: The column that every contender has.
-_IN_ALL: Final = "50 ms"
 _MEGA: Final = 10**6
 
 
@@ -29,9 +27,9 @@ def _names(runs: Sequence[Data], key: str) -> list[str]:
 
 
 def _ranking(axis: Any, runs: Sequence[Data], kind: str, form: str) -> None:
-    names = list(reversed(_names([run for run in runs if run["cell"] == _IN_ALL], "contender")))
-    medians = [statistics.median(_values(runs, name, _IN_ALL, kind)) for name in names]
-    bars = axis.barh(names, medians, color=[_OURS if name == _EVERGRANT else _THEIRS for name in names])
+    names = list(reversed(_names([run for run in runs if run["cell"] == MIDDLE], "contender")))
+    medians = [statistics.median(_values(runs, name, MIDDLE, kind)) for name in names]
+    bars = axis.barh(names, medians, color=[_OURS if name == EVERGRANT else _THEIRS for name in names])
     axis.bar_label(bars, [form.format(value) for value in medians], padding=4, color=_INK, fontsize=9)
     axis.set_xscale("log")
     axis.set_xlim(right=max(medians) * 3)
@@ -50,7 +48,7 @@ def _costs(axis: Any, data: Data) -> None:
 def _latencies(axis: Any, data: Data) -> None:
     runs, width = data["runs"], 0.38
     cells = _names(runs, "cell")
-    for name, offset, colour in ((_EVERGRANT, -width / 2, _OURS), (_BARE_LOOP, width / 2, _THEIRS)):
+    for name, offset, colour in ((EVERGRANT, -width / 2, _OURS), (BARE_LOOP, width / 2, _THEIRS)):
         found = [_values(runs, name, cell, "rate") for cell in cells]
         medians = [statistics.median(values) for values in found]
         errors = [

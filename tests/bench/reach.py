@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Final
 
 from tests.bench.findings import Table
+from tests.bench.names import A_TASK_EACH, BARE_LOOP, EVERGRANT, MIDDLE, SHARED_CLIENT, TAIL
 
 Facts = Mapping[str, float]
 
@@ -84,17 +85,10 @@ def _total(kind: str) -> Callable[[Facts], float]:
     return value
 
 
-_FIRST_TRY: Final = "a task per grant, httpx.post"
-_SHARED: Final = "the same, shared client"
-_OURS: Final = "evergrant"
-_BARE: Final = "bare loop"
-_MIDDLE: Final = "50 ms"
-_TAIL: Final = "50 ms, 1 % 2 s"
-
 REACH: Final = (
     Reach(
         measure="grants/s against a task per grant with 8 processes, 50 ms",
-        value=_ratio(f"rate:{_OURS}:{_MIDDLE}", f"rate:{_FIRST_TRY}:{_MIDDLE}"),
+        value=_ratio(f"rate:{EVERGRANT}:{MIDDLE}", f"rate:{A_TASK_EACH}:{MIDDLE}"),
         side=Side.AT_LEAST,
         limit=35,
         unit=" x",
@@ -102,7 +96,7 @@ REACH: Final = (
     ),
     Reach(
         measure="grants/s against the same with a shared client, 50 ms",
-        value=_ratio(f"rate:{_OURS}:{_MIDDLE}", f"rate:{_SHARED}:{_MIDDLE}"),
+        value=_ratio(f"rate:{EVERGRANT}:{MIDDLE}", f"rate:{SHARED_CLIENT}:{MIDDLE}"),
         side=Side.AT_LEAST,
         limit=12,
         unit=" x",
@@ -110,21 +104,21 @@ REACH: Final = (
     ),
     Reach(
         measure="grants/s against the bare loop, 50 ms",
-        value=_ratio(f"rate:{_OURS}:{_MIDDLE}", f"rate:{_BARE}:{_MIDDLE}"),
+        value=_ratio(f"rate:{EVERGRANT}:{MIDDLE}", f"rate:{BARE_LOOP}:{MIDDLE}"),
         side=Side.AT_LEAST,
         limit=0.75,
         unit=" x",
     ),
     Reach(
         measure="grants/s against the bare loop, heavy tail",
-        value=_ratio(f"rate:{_OURS}:{_TAIL}", f"rate:{_BARE}:{_TAIL}"),
+        value=_ratio(f"rate:{EVERGRANT}:{TAIL}", f"rate:{BARE_LOOP}:{TAIL}"),
         side=Side.AT_LEAST,
         limit=0.75,
         unit=" x",
     ),
     Reach(
         measure="CPU per grant against the bare loop, 50 ms",
-        value=_ratio(f"cpu_ms:{_OURS}:{_MIDDLE}", f"cpu_ms:{_BARE}:{_MIDDLE}"),
+        value=_ratio(f"cpu_ms:{EVERGRANT}:{MIDDLE}", f"cpu_ms:{BARE_LOOP}:{MIDDLE}"),
         side=Side.AT_MOST,
         limit=1.6,
         unit=" x",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.bench.contenders.contender import Measured
+from tests.bench.parts import refresh
 from tests.bench.reach import REACH, Reach, Side, Verdict, failures, judged
 
 AT_LEAST = Reach(measure="rate", value=lambda facts: facts["rate"], side=Side.AT_LEAST, limit=10, unit="/s", digits=0)
@@ -57,3 +59,27 @@ def test_a_lost_token_in_any_part_fails() -> None:
     """Losses and double spends are summed over all parts."""
     assert failures({**KEPT, "lost:steady": 1.0}) == ["lost tokens"]
     assert failures({**KEPT, "double_spends:scaling": 2.0}) == ["double spends"]
+
+
+def test_the_comparison_measures_what_it_is_judged_by() -> None:
+    """Every line that speaks of grants a second or CPU finds its figures where the comparison leaves them."""
+    runs = [
+        Measured(
+            contender=contender.name,
+            cell=cell,
+            grants=100,
+            seconds=1.0,
+            rate=100.0,
+            cpu_ms=0.5,
+            database_cpu_ms=0.1,
+            endpoint_cpu_ms=0.02,
+            double_spends=0,
+            lost=0,
+        )
+        for contender in refresh.CONTENDERS
+        for cell in refresh.COLUMNS
+    ]
+    found = [
+        line.judge(refresh.findings(runs).facts)[1] for line in REACH if line.measure.startswith(("grants", "CPU"))
+    ]
+    assert found == [Verdict.FAIL, Verdict.FAIL, Verdict.PASS, Verdict.PASS, Verdict.PASS]

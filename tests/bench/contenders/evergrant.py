@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final
 
-from tests.bench import population
+from tests.bench import names, population
 from tests.bench.contenders.contender import Cell, Measured, Meter, database_now, stored_since, wait_until
 from tests.bench.token_endpoint import Behaviour
 from tests.bench.world import CLIENT, CLIENT_SECRET, World
@@ -50,7 +50,7 @@ class Evergrant:
 
     """
 
-    name: str = "evergrant"
+    name: str = names.EVERGRANT
     workers: int = 2
     in_flight_each: int = 100
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
+from tests.bench import names
 from tests.bench.contenders.baseline_table import BaselineTable
 from tests.bench.contenders.child import Children
 from tests.bench.contenders.contender import Cell, Contender, Measured
@@ -36,11 +37,11 @@ def _bare(name: str, api: str, *, dressed: bool) -> Children:
 
 
 #: The one that Evergrant is judged by; the next two tell what its dress costs, and httpx's API.
-BARE_LOOP: Final = _bare("bare loop", "aiohttp", dressed=True)
+BARE_LOOP: Final = _bare(names.BARE_LOOP, "aiohttp", dressed=True)
 UNDRESSED: Final = _bare("bare loop, nothing else", "aiohttp", dressed=False)
 BARE_HTTPX: Final = _bare("bare loop, httpx's API", "httpx", dressed=True)
-A_TASK_EACH: Final = FirstTry(name="a task per grant, httpx.post", shared=False)
-SHARED_CLIENT: Final = FirstTry(name="the same, shared client", shared=True)
+A_TASK_EACH: Final = FirstTry(name=names.A_TASK_EACH, shared=False)
+SHARED_CLIENT: Final = FirstTry(name=names.SHARED_CLIENT, shared=True)
 LIBRARIES: Final = tuple(
     Children(
         name=f"{library}, one by one",
@@ -60,15 +61,11 @@ CONTENDERS: Final[tuple[Contender, ...]] = (
     *LIBRARIES,
 )
 
-NO_WAIT: Final = "0 ms"
-MIDDLE: Final = "50 ms"
-FAR: Final = "200 ms"
-TAIL: Final = "50 ms, 1 % 2 s"
-_BEHAVIOURS: Final = {
-    NO_WAIT: Behaviour(),
-    MIDDLE: Behaviour(latency=0.05),
-    FAR: Behaviour(latency=0.2),
-    TAIL: Behaviour(latency=0.05, tail_share=0.01, tail_latency=2.0, seed=20),
+COLUMNS: Final = {
+    names.NO_WAIT: Behaviour(),
+    names.MIDDLE: Behaviour(latency=0.05),
+    names.FAR: Behaviour(latency=0.2),
+    names.TAIL: Behaviour(latency=0.05, tail_share=0.01, tail_latency=2.0, seed=20),
 }
 
 
@@ -84,8 +81,8 @@ def cells(options: Options, contender: Contender) -> tuple[Cell, ...]:
     )
     return tuple(
         Cell(name=name, behaviour=behaviour, grants=grants, at_most=at_most)
-        for name, behaviour in _BEHAVIOURS.items()
-        if name == MIDDLE or not in_middle_alone
+        for name, behaviour in COLUMNS.items()
+        if name == names.MIDDLE or not in_middle_alone
     )
 
 
@@ -94,7 +91,7 @@ def measure(world: World, options: Options) -> Findings:
     columns = {contender.name: cells(options, contender) for contender in CONTENDERS}
     turns = [
         (contender, cell)
-        for name in _BEHAVIOURS
+        for name in COLUMNS
         for contender in CONTENDERS
         for cell in columns[contender.name]
         if cell.name == name
