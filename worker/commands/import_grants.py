@@ -119,7 +119,8 @@ async def _import(
                 bad_lines.tell(await running.store(checked))
                 progress.show(running.tally, checked.end)
         except BaseException:
-            progress.say(f"stopped: {running.tally.lines:,} lines were read, {running.tally.taken:,} grants adopted")
+            if running.tally.lines:
+                progress.say(f"{running.tally.lines:,} lines were read, {running.tally.taken:,} grants adopted")
             raise
     return running.tally, is_whole
 

@@ -41,6 +41,9 @@ _FIRST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _END: Final = datetime(2200, 1, 1, tzinfo=UTC)
 
 
+_SUCH_AS: Final = "such as 2026-01-31T12:00:00Z"
+
+
 def printable(text: str) -> str:
     """Return a text without characters that could hide something.
 
@@ -66,7 +69,7 @@ def _written(value: object) -> object:
     # A number would be taken for seconds since 1970, or for milliseconds where it is large.
     if isinstance(value, datetime) or (isinstance(value, str) and not value.lstrip("+-").replace(".", "").isdigit()):
         return value
-    message = "must be an instant with its time zone, such as 2026-01-31T12:00:00Z"
+    message = f"must be an instant with its time zone, {_SUCH_AS}"
     raise ValueError(message)
 
 
@@ -175,6 +178,8 @@ def _complaint(fault: ErrorDetails) -> Complaint:
             text = "is empty"
         case "too_long" | "string_too_long", {"max_length": longest}:
             text = f"is longer than {longest}"
+        case "timezone_aware", _:
+            text = f"lacks its time zone, {_SUCH_AS}"
         case "string_pattern_mismatch", _:
             text = "has a character that no scope has (RFC 6749 section 3.3)"
         case _:

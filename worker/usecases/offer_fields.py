@@ -57,7 +57,7 @@ def unknown_fields(names: Mapping[str, object]) -> tuple[Complaint, ...]:
     if not unknown:
         return ()
     if len(unknown) == len(names):
-        return (Complaint(field="none", text=f"of the fields is known{nearest('', KNOWN)}"),)
+        return (Complaint(field="none", text=f"of the fields is known (there are {', '.join(KNOWN)})"),)
     return tuple(_unknown(name) for name in unknown)
 
 
