@@ -32,7 +32,8 @@ def draw(parts: Mapping[str, Mapping[str, Any]], path: Path, *, title: str) -> N
     if not panels:
         return
     rows = -(-len(panels) // _COLUMNS)
-    figure, axes = plt.subplots(rows, _COLUMNS, figsize=(_INCHES[0], _INCHES[1] * rows), squeeze=False)
+    size = (_INCHES[0], _INCHES[1] * rows)
+    figure, axes = plt.subplots(rows, _COLUMNS, figsize=size, squeeze=False, layout="constrained")
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     for axis, (panel, data) in zip(axes.flat, panels, strict=False):
@@ -40,6 +41,5 @@ def draw(parts: Mapping[str, Mapping[str, Any]], path: Path, *, title: str) -> N
         axis.spines[["top", "right"]].set_visible(False)
         axis.title.set_color(_INK)
     figure.suptitle(title, color=_INK)
-    figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)

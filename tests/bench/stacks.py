@@ -22,7 +22,7 @@ class Costs:
         threads: by the thread's name, numbers of a pool's threads left out.
         packages: by the package whose code was running.
         functions: by the function that was running.
-        ours: by Evergrant's functions, with all that they call.
+        ours: by the innermost function of Evergrant's: what it does itself, and what it has libraries do.
 
     """
 
@@ -52,9 +52,8 @@ def read_costs(lines: Iterable[str]) -> Costs:
         costs.threads[_POOL_NUMBER.sub("", thread)] += samples
         costs.packages[_package(file)] += samples
         costs.functions[f"{name} ({file})"] += samples
-        # Once a stack, however often a function stands in it.
-        for own in {f"{name} ({file})" for name, file in map(_split, frames) if file.startswith(_OURS)}:
-            costs.ours[own] += samples
+        own = [f"{name} ({file})" for name, file in map(_split, frames) if file.startswith(_OURS)]
+        costs.ours[own[-1] if own else "none of ours"] += samples
     return costs
 
 

@@ -1,4 +1,7 @@
-"""Where a worker's CPU time goes: py-spy's samples of its threads, kept in the report's folder."""
+"""Where a worker's CPU time goes: py-spy's samples of its threads, kept in the report's folder.
+
+Only a thread that holds the interpreter's lock is sampled: the others wait, for it or for something else.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from tests.bench.contenders.evergrant import Evergrant, all_stored, prepare, wai
 from tests.bench.environment import with_packages
 from tests.bench.findings import Findings, Table
 from tests.bench.options import Options
+from tests.bench.safety import safety_facts
 from tests.bench.stacks import Costs, read_costs
 from tests.bench.token_endpoint import Behaviour
 from tests.bench.world import World
@@ -39,7 +43,17 @@ def measure(world: World, options: Options) -> Findings:
     with Evergrant(name="profile", workers=0).deployed(world) as deployment:
         deployment.processes["worker-1"] = spy = start_bound(
             (
-                *(_program("py-spy"), "record", "--format", "raw", "--function", "--threads", "--rate", str(_RATE)),
+                *(
+                    _program("py-spy"),
+                    "record",
+                    "--format",
+                    "raw",
+                    "--function",
+                    "--threads",
+                    "--gil",
+                    "--rate",
+                    str(_RATE),
+                ),
                 *("--output", stacks, "--", sys.executable, "-m", "worker.cli", "worker"),
             ),
             death_signal=signal.SIGKILL,
@@ -57,7 +71,8 @@ def measure(world: World, options: Options) -> Findings:
             spy.wait(_ENDS_WITHIN)
     if not stacks.exists():
         raise RuntimeError(f"py-spy left no samples: {deployment.log('worker-1')[-2000:]}")
-    return _findings(read_costs(stacks.read_text(encoding="utf-8").splitlines()), grants, stacks)
+    costs = read_costs(stacks.read_text(encoding="utf-8").splitlines())
+    return _findings(costs, grants, stacks, safety_facts(world, "profile"))
 
 
 def _program(name: str) -> Path:
@@ -68,7 +83,7 @@ def _program(name: str) -> Path:
     return Path(sysconfig.get_path("scripts")) / name
 
 
-def _findings(costs: Costs, grants: int, stacks: Path) -> Findings:
+def _findings(costs: Costs, grants: int, stacks: Path, safety: dict[str, float]) -> Findings:
     def table(title: str, counted: Counter[str]) -> Table:
         rows = tuple(
             (what, f"{1000 * count / _RATE / grants:.3f}", f"{100 * count / max(costs.samples, 1):.0f} %")
@@ -76,15 +91,16 @@ def _findings(costs: Costs, grants: int, stacks: Path) -> Findings:
         )
         return Table(title=title, headings=("", "ms a grant", "share"), rows=rows)
 
-    every = f"{1000 * costs.samples / _RATE / grants:.2f} ms a grant"
+    every = f"{1000 * costs.samples / _RATE / grants:.2f} ms a grant in Python"
     return Findings(
         part="profile",
         tables=(
-            table(f"The ten largest costs of Evergrant's own functions, with what they call ({every})", costs.ours),
+            table(f"The ten largest costs: functions of ours, with what they have libraries do ({every})", costs.ours),
             table("The threads in which it goes by", costs.threads),
             table("The ten packages in which the time goes by", costs.packages),
             table(f"The ten functions in which the time goes by (all stacks: {stacks.name})", costs.functions),
         ),
+        facts=safety,
         data={
             "samples": costs.samples,
             "threads": costs.threads.most_common(),

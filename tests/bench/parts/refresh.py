@@ -76,13 +76,15 @@ def cells(options: Options, contender: Contender) -> tuple[Cell, ...]:
         at_most = 5.0 if options.quick else 10.0
     elif contender in LIBRARIES:
         at_most = 3.0 if options.quick else 6.0
-    in_middle_alone = contender in {UNDRESSED, BARE_HTTPX} or (
-        options.quick and contender not in {EVERGRANT, BARE_LOOP}
-    )
+    rivals = {EVERGRANT, BARE_LOOP}
+    if contender in {UNDRESSED, BARE_HTTPX} or (options.quick and contender not in rivals):
+        wanted = {names.MIDDLE}
+    else:
+        wanted = {names.MIDDLE, names.TAIL} if options.quick else set(COLUMNS)
     return tuple(
         Cell(name=name, behaviour=behaviour, grants=grants, at_most=at_most)
         for name, behaviour in COLUMNS.items()
-        if name == names.MIDDLE or not in_middle_alone
+        if name in wanted
     )
 
 

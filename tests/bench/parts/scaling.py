@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Final
@@ -15,6 +15,7 @@ from tests.bench.contenders.evergrant import Evergrant, all_stored, prepare
 from tests.bench.findings import Findings, Table, spread
 from tests.bench.options import Options
 from tests.bench.processes import resident_bytes
+from tests.bench.safety import safety_facts
 from tests.bench.token_endpoint import Behaviour
 from tests.bench.world import World
 
@@ -33,18 +34,18 @@ _MEGA: Final = 10**6
 
 def measure(world: World, options: Options) -> Findings:
     """Run with one to four processes, in turns, and look at the memory of one."""
-    counts = (1, 2, 4) if options.quick else (1, 2, 3, 4)
+    counts, names = ((1, 2, 4), (_WAITS,)) if options.quick else ((1, 2, 3, 4), tuple(_BEHAVIOURS))
     runs: list[tuple[int, Measured]] = []
     for _ in range(options.rounds):
-        for name, behaviour in _BEHAVIOURS.items():
+        for name in names:
             for workers in counts:
-                cell = Cell(name=name, behaviour=behaviour, grants=_grants(workers, options), at_most=120.0)
+                cell = Cell(name=name, behaviour=_BEHAVIOURS[name], grants=_grants(workers, options), at_most=120.0)
                 run = Evergrant(workers=workers, in_flight_each=_IN_FLIGHT_EACH).run(world, cell)
                 runs.append((workers, run))
                 world.say(f"  {name}: {workers} processes {run.rate:8,.0f}/s  {run.cpu_ms:6.2f} ms CPU")
     memory = _memory(world)
     world.say(f"  memory of one worker with {_MEMORY_IN_FLIGHT} in flight: {memory / _MEGA:.0f} MB")
-    return _findings(runs, memory, counts)
+    return _findings(runs, memory, safety_facts(world, "memory"))
 
 
 def _grants(workers: int, options: Options) -> int:
@@ -80,7 +81,9 @@ def _highest(process: int) -> Iterator[list[int]]:
         watching.join()
 
 
-def _findings(runs: Sequence[tuple[int, Measured]], memory: int, counts: Sequence[int]) -> Findings:
+def _findings(runs: Sequence[tuple[int, Measured]], memory: int, safety: Mapping[str, float]) -> Findings:
+    turns = list(dict.fromkeys((run.cell, workers) for workers, run in runs))
+
     def of(name: str, workers: int) -> list[Measured]:
         return [run for count, run in runs if (run.cell, count) == (name, workers)]
 
@@ -95,8 +98,7 @@ def _findings(runs: Sequence[tuple[int, Measured]], memory: int, counts: Sequenc
             f"{rate(name, workers) / rate(name, 1):.2f} x" if rate(name, 1) else "",
             spread([run.cpu_ms for run in of(name, workers)], 2),
         )
-        for name in _BEHAVIOURS
-        for workers in counts
+        for name, workers in turns
     )
     return Findings(
         part="scaling",
@@ -109,9 +111,10 @@ def _findings(runs: Sequence[tuple[int, Measured]], memory: int, counts: Sequenc
             ),
         ),
         facts={
-            **{f"scaling:{name}:{workers}": rate(name, workers) for name in _BEHAVIOURS for workers in counts},
+            **{f"scaling:{name}:{workers}": rate(name, workers) for name, workers in turns},
             "worker_megabytes": memory / _MEGA,
             "double_spends:scaling": sum(run.double_spends for _, run in runs),
+            **safety,
             "lost:scaling": sum(run.lost + run.in_doubt for _, run in runs),
         },
         data={"runs": [{"workers": workers, **asdict(run)} for workers, run in runs], "worker_bytes": memory},
