@@ -25,9 +25,9 @@ PARTS: Final[dict[str, Callable[[World, Options], Findings]]] = {
     "scaling": scaling.measure,
     "claims": claims.measure,
     "keepalive": keepalive.measure,
+    "access-token": access_token.measure,
     "profile": profile.measure,
     "steady": steady.measure,
-    "access-token": access_token.measure,
 }
 
 

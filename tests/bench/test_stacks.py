@@ -6,9 +6,9 @@ from tests.bench.stacks import read_costs
 
 STACKS = """\
 thread (1): MainThread;main (worker/cli.py:3);run (asyncio/runners.py:1) 50
-thread (2): event-loop;Thread.run (threading.py:9);work (worker/usecases/drain.py:9);post (httpx/_client.py:7) 3
-thread (2): event-loop;Thread.run (threading.py:9);work (worker/usecases/drain.py:9);store (worker/storage/settle.py:4) 2
-thread (3): settles_0;Thread.run (threading.py:9);run (<frozen importlib._bootstrap>:1) 1
+thread (2): event-loop;run (threading.py:9);work (worker/usecases/drain.py:9);post (httpx/_client.py:7) 3
+thread (2): event-loop;run (threading.py:9);work (worker/usecases/drain.py:9);store (worker/storage/settle.py:4) 2
+thread (3): settles_0;run (threading.py:9);run (<frozen importlib._bootstrap>:1) 1
 """
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,6 +20,7 @@ from tests.bench.contenders.evergrant import CONFIGURATION
 from tests.bench.findings import Findings, Table
 from tests.bench.http_asking import ask_all
 from tests.bench.options import Options
+from tests.bench.safety import safety_facts
 from tests.bench.token_endpoint import Behaviour
 from tests.bench.world import CLIENT_SECRET, World
 from tests.support.deployment import Deployment, deployed
@@ -46,7 +48,11 @@ class Asked:
 def measure(world: World, options: Options) -> Findings:
     """Ask for stored tokens, one after the other and several at once, and for tokens that are refreshed first."""
     hits, misses = (2_000, 300) if options.quick else (10_000, 1_000)
-    rounds = [_asked(world, hits, misses) for _ in range(options.rounds)]
+    safety: Counter[str] = Counter()
+    rounds = []
+    for _ in range(options.rounds):
+        rounds.append(_asked(world, hits, misses))
+        safety.update({name: int(count) for name, count in safety_facts(world, "access-token").items()})
     asked = [
         Asked(name=kinds[0].name, milliseconds=[took for kind in kinds for took in kind.milliseconds])
         for kinds in zip(*rounds, strict=True)
@@ -65,13 +71,17 @@ def measure(world: World, options: Options) -> Findings:
                 rows=rows,
             ),
         ),
-        facts={
-            f"access_token_{name}_{what}_ms": value
-            for name, kind in zip(("hit", "hit_at_once", "miss"), asked, strict=True)
-            for what, value in (("p50", kind.cuts[49]), ("p99", kind.cuts[98]))
-        },
+        facts={**safety, **_facts(asked)},
         data={"ms_percentiles": {kind.name: kind.cuts for kind in asked}},
     )
+
+
+def _facts(asked: Sequence[Asked]) -> dict[str, float]:
+    return {
+        f"access_token_{name}_{what}_ms": value
+        for name, kind in zip(("hit", "hit_at_once", "miss"), asked, strict=True)
+        for what, value in (("p50", kind.cuts[49]), ("p99", kind.cuts[98]))
+    }
 
 
 def _told(kind: Asked) -> tuple[float, float, float]:
