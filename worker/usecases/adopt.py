@@ -171,7 +171,8 @@ def _complaints(offer: Offer, now: datetime) -> Sequence[Complaint]:
     if offer.consented_at is not None and offer.consented_at > now + CLOCK_SKEW:
         found.append(Complaint(field="consented_at", text="is in the future"))
     for field, token in (("refresh_token", offer.refresh_token), ("access_token", offer.access_token)):
-        if token is not None and token.get_secret_value() != token.get_secret_value().strip():
+        value = token.get_secret_value() if token is not None else ""
+        if value != value.strip():
             found.append(Complaint(field=field, text="begins or ends with white space, which no token does"))
     return found
 

@@ -19,6 +19,7 @@ CAPTURED: Final = "captured."
 ALIASES: Final = {"expires_at": "access_expires_at"}
 #: All that a line may hold.
 KNOWN: Final = (*Offer.model_fields, *ALIASES)
+_KNOWN: Final = frozenset(KNOWN)
 _INSTANTS: Final = ("access_expires_at", "refresh_expires_at", "consented_at")
 _NUMBER: Final = re.compile(r"[0-9]{9,13}(?:\.[0-9]{1,9})?")
 #: What is no longer than this and looks like one is the name of a field, and no token in a wrong place.
@@ -32,12 +33,14 @@ def read_offer(fields: Mapping[str, object]) -> Offer | tuple[Complaint, ...]:
         fields: by name; a value is text, or what JSON has.
 
     """
-    unknown = unknown_fields(fields)
-    if unknown:
-        return unknown
-    given = {ALIASES.get(name, name): value for name, value in fields.items()}
-    if len(given) < len(fields):
-        return (Complaint(field="expires_at", text="is access_expires_at by another name: give one of them"),)
+    if not _KNOWN.issuperset(fields):
+        return unknown_fields(fields)
+    given = dict(fields)
+    for other, name in ALIASES.items():
+        if other in given:
+            if name in given:
+                return (Complaint(field=other, text=f"is {name} by another name: give one of them"),)
+            given[name] = given.pop(other)
     for name in _INSTANTS:
         if name in given:
             given[name] = _instant(given[name])
@@ -53,7 +56,7 @@ def read_offer(fields: Mapping[str, object]) -> Offer | tuple[Complaint, ...]:
 
 def unknown_fields(names: Mapping[str, object]) -> tuple[Complaint, ...]:
     """Return what to say of names that no field has; nothing where all are known."""
-    unknown = [name for name in names if name not in KNOWN]
+    unknown = [name for name in names if name not in _KNOWN]
     if not unknown:
         return ()
     if len(unknown) == len(names):
