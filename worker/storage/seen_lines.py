@@ -75,25 +75,35 @@ class SeenLines:
     def add(self, lines: Sequence[SeenLine]) -> list[Repeated | None]:
         """Remember lines, and say of each whether an earlier one named the same."""
         with self._one_at_a_time:
-            return [self._add(line) for line in lines]
+            firsts = self._firsts([(self._digest(line.client, line.subject), line.number) for line in lines])
+            found: list[Repeated | None] = [
+                Repeated(first=first, is_grant=True) if first != line.number else None
+                for line, first in zip(lines, firsts, strict=True)
+            ]
+            # A line that is not taken for its grant leaves its token to others.
+            places = [
+                place for place, line in enumerate(lines) if found[place] is None and line.refresh_token is not None
+            ]
+            tokens = [(self._digest(_revealed(lines[place])), lines[place].number) for place in places]
+            for place, first in zip(places, self._firsts(tokens), strict=True):
+                if first != lines[place].number:
+                    found[place] = Repeated(first=first, is_grant=False)
+            return found
 
-    def _add(self, line: SeenLine) -> Repeated | None:
-        first = self._first(self._digest(line.client, line.subject), line.number)
-        if first is not None:
-            return Repeated(first=first, is_grant=True)
-        if line.refresh_token is None:
-            return None
-        first = self._first(self._digest(line.refresh_token.reveal()), line.number)
-        return Repeated(first=first, is_grant=False) if first is not None else None
-
-    def _first(self, digest: bytes, number: int) -> int | None:
-        """Remember a digest under a line's number, or return the number of the line that it had before."""
-        if self._database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (digest, number)).rowcount:
-            return None
-        (first,) = self._database.execute("SELECT line FROM seen WHERE digest = ?", (digest,)).fetchone()
-        return int(first)
+    def _firsts(self, seen: Sequence[tuple[bytes, int]]) -> list[int]:
+        """Remember digests, each under the number of its line; return under which one each was remembered first."""
+        before = self._database.total_changes
+        self._database.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", seen)
+        if self._database.total_changes - before == len(seen):
+            return [number for _, number in seen]
+        found = (self._database.execute("SELECT line FROM seen WHERE digest = ?", (digest,)) for digest, _ in seen)
+        return [int(row.fetchone()[0]) for row in found]
 
     def _digest(self, *parts: str) -> bytes:
         # No name holds a NUL, for it could not be printed.
         whole = "\x00".join(parts).encode("utf-8", "surrogatepass")
         return hashlib.blake2b(whole, digest_size=_DIGEST_BYTES, key=self._key).digest()
+
+
+def _revealed(line: SeenLine) -> str:
+    return line.refresh_token.reveal() if line.refresh_token is not None else ""
