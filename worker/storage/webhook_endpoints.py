@@ -89,18 +89,22 @@ _REPLAY_DEAD: Final = text("""
     UPDATE webhook_deliveries SET dead_at = NULL, failures = 0, next_attempt_at = now(), awaits_endpoint = false
      WHERE endpoint = :endpoint AND dead_at IS NOT NULL
 """)
+# Instants are those of transactions, which end within seconds: the log is in their order but for so much.
+_BEFORE: Final = text("""
+    SELECT id FROM events WHERE at < CAST(:since AS timestamptz) - interval '1 minute' ORDER BY id DESC LIMIT 1
+""")
 # What an endpoint has not read yet comes to it anyway.
 _REPLAY: Final = text(f"""
     INSERT INTO webhook_deliveries AS d (endpoint, event_id, lane)
-    SELECT w.name, e.id, {LANE} FROM events AS e, webhook_endpoints AS w
-     WHERE w.name = :endpoint AND e.id <= w.read_until AND e.id > :after AND {WANTED}
+    SELECT :endpoint, e.id, {LANE} FROM events AS e
+     WHERE e.id > :after AND e.id <= (SELECT read_until FROM webhook_endpoints WHERE name = :endpoint) AND {WANTED}
        AND (CAST(:event AS bigint) IS NULL OR e.id = CAST(:event AS bigint))
        AND (CAST(:since AS timestamptz) IS NULL OR e.at >= CAST(:since AS timestamptz))
-     ORDER BY e.id LIMIT :limit
+     ORDER BY e.id LIMIT {_BATCH}
     ON CONFLICT (endpoint, event_id) DO UPDATE
        SET dead_at = NULL, failures = 0, next_attempt_at = now(), awaits_endpoint = false
     RETURNING event_id
-""")  # noqa: S608 -- the inserted text is a constant of another module
+""")  # noqa: S608 -- the inserted text is a constant of these modules
 
 
 class WebhookEndpoints:
@@ -152,9 +156,12 @@ class WebhookEndpoints:
             since: only what happened at this instant or later.
 
         """
-        after, count = 0, 0
+        after, count = 0 if event is None else event - 1, 0
+        if since is not None:
+            async with self._engine.connect() as connection:
+                after = (await connection.execute(_BEFORE, {"since": since})).scalar_one_or_none() or 0
         while True:
-            columns = {**wanted.columns, "after": after, "event": event, "since": since, "limit": _BATCH}
+            columns = {**wanted.columns, "after": after, "event": event, "since": since}
             async with self._engine.begin() as connection:
                 ids = list((await connection.execute(_REPLAY, columns)).scalars())
             count += len(ids)

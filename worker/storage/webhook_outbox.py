@@ -50,7 +50,7 @@ WANTED: Final = """
     AND (CAST(:clients AS text[]) IS NULL OR e.client = ANY(CAST(:clients AS text[])))
 """
 #: Events of one lane reach an endpoint one after the other.
-LANE: Final = "coalesce(CAST(e.grant_id AS text), e.client)"
+LANE: Final = "CAST(:endpoint AS text) || ' ' || coalesce(CAST(e.grant_id AS text), e.client)"
 
 _KNOWN: Final = text("""
     SELECT name, url_fingerprint, read_until FROM webhook_endpoints WHERE name = ANY(CAST(:names AS text[]))
@@ -66,18 +66,21 @@ _ADD: Final = text("""
            paused_reason = CASE WHEN w.paused_reason = 'gone' THEN NULL ELSE w.paused_reason END
      WHERE w.url_fingerprint <> excluded.url_fingerprint
 """)
+# The place is a value of its own and the batch a constant, so that the log is read along its key whatever the
+# statistics say.
 _READ: Final = text(f"""
     WITH place AS (
         SELECT read_until FROM webhook_endpoints
          WHERE name = :endpoint AND paused_at IS NULL AND read_until < :last
            FOR UPDATE SKIP LOCKED),
     room AS (
-        SELECT least(:window - count(*), :batch) AS places FROM (
+        SELECT least(:window - count(*), {BATCH}) AS places FROM (
             SELECT FROM webhook_deliveries WHERE endpoint = :endpoint AND dead_at IS NULL LIMIT :window) AS waiting),
     log AS (
-        SELECT e.id, e.type, e.client, e.grant_id FROM events AS e, place
-         WHERE e.id > place.read_until AND e.id <= :last
-         ORDER BY e.id LIMIT (SELECT places FROM room)),
+        SELECT * FROM (
+            SELECT id, type, client, grant_id FROM events
+             WHERE id > (SELECT read_until FROM place) AND id <= :last ORDER BY id LIMIT {BATCH}) AS batch
+         LIMIT (SELECT places FROM room)),
     added AS (
         INSERT INTO webhook_deliveries (endpoint, event_id, lane)
         SELECT :endpoint, e.id, {LANE} FROM log AS e WHERE {WANTED}
@@ -127,7 +130,7 @@ class WebhookOutbox:
             await self._read(found, last)
 
     async def _read(self, wanted: Wanted, last: int) -> None:
-        columns = {**wanted.columns, "last": last, "window": WINDOW, "batch": BATCH}
+        columns = {**wanted.columns, "last": last, "window": WINDOW}
         for _round in range(ROUNDS):
             async with self._engine.begin() as connection:
                 row = (await connection.execute(_READ, columns)).one_or_none()
