@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random  # noqa: TID251 -- the test's own, and the same each time
 from collections import Counter, defaultdict
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
 
 from tests.conftest import ContainerMaker
-from tests.support.database import execute, value
+from tests.support.database import execute, rows, value
 from tests.support.sandbox_clients import adopt, register
 from tests.support.waiting import until
 from tests.support.webhook_receiver import TAKEN, Received, Reply, WebhookReceiver
@@ -29,6 +30,7 @@ from tests.support.webhooks import (
 )
 from worker.sandbox.server import RunningSandbox
 from worker.storage import webhook_outbox
+from worker.storage.webhook_deliveries import _CLAIM
 
 pytestmark = pytest.mark.anyio
 
@@ -254,3 +256,19 @@ async def test_only_the_status_of_an_answer_counts(make_container: ContainerMake
             await happen(container, "grant.created", grant=uuid4())
             await deliver(container.webhooks)
             assert not await waiting(container)
+
+
+async def test_many_that_wait_are_compared_with_few(make_container: ContainerMaker) -> None:
+    """With statistics from before they came, a lane's first is still found along its own index, and not by a join."""
+    async with make_container(endpoint("https://billing.example/hooks"), **ENVIRONMENT) as container:
+        await container.webhooks.due()
+        await execute(container, "ANALYZE webhook_deliveries")
+        await execute(
+            container,
+            "INSERT INTO webhook_deliveries (endpoint, event_id, lane)"
+            " SELECT 'billing', n, 'billing ' || n FROM generate_series(1, 5000) AS n",
+        )
+        claim = {"endpoint": "billing", "free": 10, "most": 10, "claim": timedelta(seconds=20), "claim_id": uuid4()}
+        plan = await rows(container, f"EXPLAIN {_CLAIM.text}", **claim)
+
+    assert "ix_webhook_deliveries_lane" in "\n".join(line[0] for line in plan)
