@@ -193,6 +193,27 @@ async def test_a_slow_endpoint_delays_no_other(make_container: ContainerMaker) -
     assert slow_status.held_until is not None
 
 
+async def test_one_slow_answer_holds_up_no_other_grant(make_container: ContainerMaker) -> None:
+    """While one event is under way for long, what happens to other grants meanwhile is sent to the same endpoint."""
+    with WebhookReceiver(SECRET) as receiver:
+        receiver.hold()
+        async with make_container(endpoint(receiver.url), **ENVIRONMENT) as container:
+            hooks = container.webhooks
+            await deliver(hooks)
+            await happen(container, "grant.created", grant=uuid4())
+            await hooks.due()
+            at_work = asyncio.create_task(hooks.deliver("billing"))
+            await until(lambda: receiver.received, 10.0, "the first is under way")
+            receiver.answer = lambda _message: TAKEN
+            await happen(container, "grant.created", grant=uuid4())
+            assert await hooks.due() == ["billing"]
+            assert await hooks.deliver("billing") == 0  # it wakes whoever is at work
+            await until(lambda: receiver.taken, 10.0, "the second has arrived")
+            assert not at_work.done()
+            receiver.release()
+            assert await at_work == 2
+
+
 async def test_what_is_too_much_for_an_endpoint_waits_in_the_log(
     make_container: ContainerMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

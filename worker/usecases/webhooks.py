@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Protocol
@@ -59,7 +60,8 @@ class Webhooks:
     tick: Callable[[], float]
     draw: Callable[[], float]
     new_id: Callable[[], UUID]
-    _at_work: set[str] = field(default_factory=set, init=False)
+    #: What wakes the one that is at work for an endpoint, by its name.
+    _at_work: dict[str, asyncio.Event] = field(default_factory=dict, init=False)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def wanted(self, endpoint: Endpoint) -> Wanted:
@@ -83,18 +85,20 @@ class Webhooks:
     async def deliver(self, name: str, seconds: float = WORK_SECONDS) -> int:
         """Send what is due to one endpoint, until nothing is or the time is up; returns how many were sent.
 
-        Where this process is at it already, nothing is done: whoever is finds what has become due.
+        Where this process is at it already, whoever is looks once more.
         """
-        endpoint = self.endpoints.get(name)
-        if endpoint is None or name in self._at_work or self._stopping.is_set():
+        endpoint, at_work = self.endpoints.get(name), self._at_work.get(name)
+        if at_work is not None:
+            at_work.set()
+        if endpoint is None or at_work is not None or self._stopping.is_set():
             return 0
-        self._at_work.add(name)
+        wake = self._at_work[name] = asyncio.Event()
         in_flight: set[asyncio.Task[None]] = set()
         try:
-            return await self._work(endpoint, in_flight, seconds)
+            return await self._work(endpoint, in_flight, wake, seconds)
         finally:
             # From here on another ticket may begin anew: one slow answer must not hold up what falls due meanwhile.
-            self._at_work.discard(name)
+            del self._at_work[name]
             if in_flight:
                 await asyncio.wait(in_flight)
 
@@ -104,6 +108,8 @@ class Webhooks:
     def stop(self) -> None:
         """Claim nothing new; what was sent is finished."""
         self._stopping.set()
+        for wake in self._at_work.values():
+            wake.set()
 
     async def test(self, endpoint: Endpoint) -> Sent:
         """Send an endpoint a signed message behind which no event stands; nothing of it is stored."""
@@ -111,9 +117,17 @@ class Webhooks:
         message = trial_message(unique=self.new_id(), at=now, endpoint=endpoint.name)
         return await self.sender.send(endpoint, message, now)
 
-    async def _work(self, endpoint: Endpoint, in_flight: set[asyncio.Task[None]], seconds: float) -> int:
+    async def _work(
+        self, endpoint: Endpoint, in_flight: set[asyncio.Task[None]], wake: asyncio.Event, seconds: float
+    ) -> int:
         deadline, sent = self.tick() + seconds, 0
+
+        def finished(task: asyncio.Task[None]) -> None:
+            in_flight.discard(task)
+            wake.set()  # the next of its lane may be due
+
         while not self._stopping.is_set() and (left := deadline - self.tick()) > 0:
+            wake.clear()
             before = self.tick()
             claims = await self.deliveries.claim(
                 endpoint.name,
@@ -124,11 +138,12 @@ class Webhooks:
             for claim in claims:
                 task = asyncio.create_task(self._deliver(endpoint, claim, before))
                 in_flight.add(task)
-                task.add_done_callback(in_flight.discard)
+                task.add_done_callback(finished)
             sent += len(claims)
             if not in_flight:
                 break
-            await asyncio.wait(in_flight, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(wake.wait(), left)
         return sent
 
     async def _deliver(self, endpoint: Endpoint, claim: Claim, claimed_tick: float) -> None:
