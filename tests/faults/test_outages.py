@@ -31,7 +31,8 @@ OUTAGE: Final = float(os.environ.get("EVERGRANT_TEST_OUTAGE", "8"))
 #: EVERGRANT_TEST_GRANTS=500 makes it the size that the project promises.
 GRANTS: Final = int(os.environ.get("EVERGRANT_TEST_GRANTS", "150"))
 #: Every grant's request is in flight, in one process if need be.
-ALL_AT_ONCE: Final = f"max_in_flight = {GRANTS}\n[worker]\nmax_in_flight = {GRANTS}"
+#: One client alone may have two thirds of a worker's places.
+ALL_AT_ONCE: Final = f"max_in_flight = {GRANTS}\n[worker]\nmax_in_flight = {2 * GRANTS}"
 #: Seconds after an outage within which the work must go on.
 GOES_ON_WITHIN: Final = 10.0
 WITHIN: Final = 60.0  # only turns a hang into an error
