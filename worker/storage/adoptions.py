@@ -2,7 +2,7 @@
 
 Every refresh token that a grant was adopted with leaves its fingerprint in `adopted_tokens`. Tokens that come later, by
 rotation or consent, never leave this database; so whoever offers one that is known offers one that is spent, or the
-same grant under another name.
+same grant under another name. It is known for as long as the ring has the key that made its fingerprint.
 """
 
 from __future__ import annotations
