@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -15,25 +14,26 @@ from tests.conftest import WebMaker
 from tests.support.command_line import Ended
 from tests.support.installation import Installation, installed
 from tests.support.scraping import sample
-from tests.support.webhook_receiver import Reply, WebhookReceiver
+from tests.support.webhook_receiver import TAKEN, Reply, WebhookReceiver
 from tests.support.webhooks import ENVIRONMENT, OTHER_SECRET, SECRET, deliver, endpoint, happen
 from worker.domain.webhook import ATTEMPTS
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def receiver() -> Iterator[WebhookReceiver]:
     """Run a receiver."""
     with WebhookReceiver(SECRET) as running:
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def installation(
-    tmp_path: Path, database_server: str, migrated_template: str, receiver: WebhookReceiver
+    tmp_path_factory: pytest.TempPathFactory, database_server: str, migrated_template: str, receiver: WebhookReceiver
 ) -> Iterator[Installation]:
-    """Give an installation with one endpoint."""
-    with installed(tmp_path, database_server, migrated_template) as found:
-        configuration = tmp_path / "evergrant.toml"
+    """Give one installation with one endpoint to all tests of this file; one of them lets something happen in it."""
+    folder = tmp_path_factory.mktemp("installation")
+    with installed(folder, database_server, migrated_template) as found:
+        configuration = folder / "evergrant.toml"
         configuration.write_text(configuration.read_text("utf-8") + endpoint(receiver.url), "utf-8")
         yield replace(found, command_line=found.command_line.having(**ENVIRONMENT))
 
@@ -73,6 +73,7 @@ def test_an_operator_sees_and_sends_again(installation: Installation, receiver: 
 
 def test_an_endpoint_is_tried(installation: Installation, receiver: WebhookReceiver) -> None:
     """`webhooks test` sends a signed message of its own and says what came of it, in its exit code too."""
+    receiver.answer = lambda _message: TAKEN
     good = installation.run_quickly("webhooks", "test", "billing")
     assert (good.code, good.out.startswith("billing answered 204 in ")) == (0, True)
     [message] = receiver.received
@@ -113,9 +114,9 @@ def test_a_new_secret_is_one_that_is_taken(installation: Installation) -> None:
     assert installation.run_quickly("webhooks", "list", changes={"HOOK_SECRET": made}).code == 0
 
 
-def test_a_scrape_tells_of_endpoints(make_web: WebMaker, receiver: WebhookReceiver) -> None:
+def test_a_scrape_tells_of_endpoints(make_web: WebMaker) -> None:
     """Deliveries by outcome, and gauges of what waits and what is dead, for the configured endpoints alone."""
-    with make_web(endpoint(receiver.url), **ENVIRONMENT) as web:
+    with WebhookReceiver(SECRET) as receiver, make_web(endpoint(receiver.url), **ENVIRONMENT) as web:
         hooks = web.container.webhooks
         web.run(deliver(hooks))
         web.run(happen(web.container, "grant.created", grant=uuid4()))
