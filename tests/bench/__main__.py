@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 import traceback
@@ -9,7 +10,8 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from types import FrameType
+from typing import Final, NoReturn
 
 from tests.bench import reach, report
 from tests.bench.environment import hide_packages
@@ -34,6 +36,8 @@ PARTS: Final[dict[str, Callable[[World, Options], Findings]]] = {
 def main() -> int:
     """Measure; return 1 when a limit is missed."""
     options = read_options(sys.argv[1:], list(PARTS))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     hide_packages()
     configure_logging("json", "warning")
     options.out.mkdir(parents=True, exist_ok=True)
@@ -51,6 +55,11 @@ def main() -> int:
     for complaint in (*missed, *broken):
         print(complaint, file=sys.stderr)
     return 1 if missed or broken else 0
+
+
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    """End as at the end of a run: everything that was started is stopped, and its folder removed."""
+    sys.exit(128 + number)
 
 
 def _measured(name: str, world: World, options: Options) -> Findings | None:
