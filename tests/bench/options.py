@@ -49,7 +49,7 @@ def read_options(arguments: Sequence[str], parts: Sequence[str]) -> Options:
     named = f"of: {', '.join(parts)}"
     parser.add_argument("--only", action="append", metavar="PART", choices=parts, help=f"only this part ({named})")
     parser.add_argument("--skip", action="append", metavar="PART", choices=parts, help="not this part")
-    parser.add_argument("--quick", action="store_true", help="about three minutes instead of forty")
+    parser.add_argument("--quick", action="store_true", help="one short round of each: some minutes instead of forty")
     parser.add_argument("--rounds", type=int, help="how often the contenders take turns (3, with --quick 1)")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help=f"the report's folder ({DEFAULT_OUT})")
     parser.add_argument("--steady-minutes", type=float, help="how long the steady state is held (10, with --quick 0.5)")
