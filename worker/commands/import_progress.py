@@ -74,7 +74,8 @@ class _Bar:
         self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def show(self, tally: Tally, bytes_read: int | None) -> None:
-        self._progress.update(self._task, completed=bytes_read or 0, description=_figures(tally))
+        # Drawn at once: it is called once a batch, and batches may follow each other faster than the bar draws itself.
+        self._progress.update(self._task, completed=bytes_read or 0, description=_figures(tally), refresh=True)
 
 
 class PlainProgress:
