@@ -32,6 +32,7 @@ from worker.settings import Settings, load_settings
 from worker.storage import consent_escrow, escrow_entry
 from worker.storage.adoptions import Adoptions
 from worker.storage.api_tokens import ApiTokens
+from worker.storage.audit_log import AuditLog
 from worker.storage.authorization_requests import AuthorizationRequests
 from worker.storage.claim import CLAIM_THREADS, Claims
 from worker.storage.client_status import ClientStatuses
@@ -50,8 +51,10 @@ from worker.storage.presence import Presence
 from worker.storage.schema import Schema
 from worker.storage.sealing import KeyRing, parse_keys
 from worker.storage.seen_lines import SeenLines
+from worker.storage.sessions import SessionStore
 from worker.storage.settle_queue import SettleQueue
 from worker.storage.shared_accounts import SharedAccounts
+from worker.storage.sign_in_links import SignInLinks
 from worker.storage.webhook_deliveries import WebhookDeliveries
 from worker.storage.webhook_endpoints import WebhookEndpoints
 from worker.storage.webhook_outbox import WebhookOutbox
@@ -65,6 +68,7 @@ from worker.usecases.drain import Drains, DrainSupplies
 from worker.usecases.give_back import GivingBack
 from worker.usecases.operate import GrantOperations
 from worker.usecases.rotate import Rotation
+from worker.usecases.sessions import Sessions
 from worker.usecases.store_consent import ConsentStore
 from worker.usecases.webhooks import Webhooks
 from worker.usecases.window import Window
@@ -133,6 +137,8 @@ class Container:
     adoption: Adoption
     operations: GrantOperations
     api_access: ApiAccess
+    sessions: Sessions
+    audit: AuditLog
     idempotent_requests: IdempotentRequests
     webhooks: Webhooks
     escrow: Escrow
@@ -341,6 +347,16 @@ def create_container(
             new_id=uuid4,
             tick=monotonic,
         ),
+        sessions=Sessions(
+            registry=clients,
+            store=SessionStore(engine, configuration.web.session_idle),
+            links=SignInLinks(engine),
+            keys=keys,
+            lifetime=configuration.web.session_lifetime,
+            random_bytes=os.urandom,
+            new_id=uuid4,
+        ),
+        audit=AuditLog(engine),
         escrow=escrow,
         presence=presence,
         mails=create_mails(

@@ -14,6 +14,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from worker.commands.api_tokens import api_tokens
 from worker.commands.catalogue import providers
 from worker.commands.clients import clients
+from worker.commands.console_link import console
 from worker.commands.database import db
 from worker.commands.drill import drill
 from worker.commands.grants import grants, token
@@ -47,6 +48,7 @@ cli.add_typer(clients, name="clients")
 cli.add_typer(providers, name="providers")
 cli.add_typer(keys, name="keys")
 cli.add_typer(api_tokens, name="api-tokens")
+cli.add_typer(console, name="console")
 cli.add_typer(webhooks, name="webhooks")
 cli.add_typer(db, name="db")
 

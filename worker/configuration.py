@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -25,13 +26,39 @@ from worker.webhooks.endpoint import Endpoint, build_endpoints
 LEASE_MARGIN: Final = timedelta(seconds=10)
 #: The brake looks back ten minutes in the lineage, and whoever searches what happened to a grant a little longer.
 SHORTEST_LINEAGE: Final = timedelta(hours=1)
-_TABLES: Final = ("providers", "clients", "webhooks", "mails", "worker")
+#: The database lets nothing of the audit log go that is younger.
+SHORTEST_AUDIT: Final = timedelta(days=30)
+_TABLES: Final = ("providers", "clients", "webhooks", "mails", "worker", "web")
 
 
 def _long_enough(lineage: timedelta) -> timedelta:
     if lineage < SHORTEST_LINEAGE:
         raise ValueError("must be at least 1h")
     return lineage
+
+
+def _kept_long_enough(audit: timedelta) -> timedelta:
+    if audit < SHORTEST_AUDIT:
+        raise ValueError("must be at least 30d")
+    return audit
+
+
+def _some_time(span: timedelta) -> timedelta:
+    if span < timedelta(minutes=1):
+        raise ValueError("must be at least 1m")
+    return span
+
+
+class WebLimits(BaseModel):
+    """`[web]`: how long people stay signed in, whose word on addresses counts, how long the audit log is kept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    session_idle: Annotated[Duration, AfterValidator(_some_time)] = timedelta(hours=2)  #: unused for so long, it ends
+    session_lifetime: Annotated[Duration, AfterValidator(_some_time)] = timedelta(hours=12)  #: and after so long anyway
+    #: Networks of our own proxies: theirs alone are believed to say for whom they ask.
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    keep_audit: Annotated[Duration, AfterValidator(_kept_long_enough)] = timedelta(days=366)
 
 
 class WorkerLimits(BaseModel):
@@ -56,6 +83,7 @@ class Configuration:
 
     registry: Registry
     worker: WorkerLimits
+    web: WebLimits
     webhooks: Mapping[str, Endpoint]
     mails: MailTable
     catalogue: Mapping[str, Any]  #: the shipped facts, as they are written
@@ -91,6 +119,7 @@ def load_configuration(settings: Settings, environment: Mapping[str, str] | None
         webhooks = build_endpoints(_table(tables, "webhooks"), clients=tuple(registry.clients), environment=environment)
         worker = validated(WorkerLimits, "worker", tables.get("worker", {}))
         _check_lease(worker, registry)
+        web = validated(WebLimits, "web", tables.get("web", {}))
         mails = validated(MailTable, "mails", tables.get("mails", {}))
         check_templates(mails.templates)
     except ConfigurationError as error:
@@ -98,6 +127,7 @@ def load_configuration(settings: Settings, environment: Mapping[str, str] | None
     return Configuration(
         registry=registry,
         worker=worker,
+        web=web,
         webhooks=webhooks,
         mails=mails,
         catalogue=catalogue,

@@ -22,6 +22,7 @@ import httpx
 
 from worker.bootstrap import monotonic
 from worker.demo.configuration import DemoFiles
+from worker.domain.secret import Secret
 from worker.embedded import EmbeddedServices, start_bound, stop_in_steps
 from worker.logging import get_logger
 
@@ -75,6 +76,7 @@ class Supervisor:
         home: EVERGRANT_HOME_DIR; shared metrics lie below it.
         port: the web process's.
         demo: the demo's files, with `--demo`.
+        sign_in: makes a link that signs the first operator in.
         say: prints a line for the person at the terminal.
 
     """
@@ -87,6 +89,7 @@ class Supervisor:
         home: Path,
         port: int,
         demo: DemoFiles | None,
+        sign_in: Callable[[], Secret],
         say: Callable[[str], None],
     ) -> None:
         metrics = home / "metrics"
@@ -97,6 +100,7 @@ class Supervisor:
         self._services = services
         self._port = port
         self._demo = demo
+        self._sign_in = sign_in
         self._say = say
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._restart_at: dict[str, float] = {}
@@ -144,10 +148,13 @@ class Supervisor:
         deadline = monotonic() + _START_SECONDS
         while not self._stop.is_set() and monotonic() < deadline:
             if self._is_ready(address):
-                self._say(f"\n  Evergrant is up:  {address}/\n  metrics:          {address}/metrics")
+                self._say(f"\n  Evergrant is up:  {address}/")
+                self._say(f"  sign in:          {self._sign_in().reveal()}")
+                self._say(f"  metrics:          {address}/metrics")
                 if self._demo is not None:
                     self._say(f"  owners' mails:    {self._demo.mails_url}/")
-                self._say("  The page is for this machine only. Ctrl-C stops everything.\n")
+                self._say("  The link signs in once, within an hour; `evergrant console link` prints another one.")
+                self._say("  Ctrl-C stops everything.\n")
                 return
             if self._running["web"].poll() is not None:
                 return  # `_watch` says why

@@ -20,8 +20,10 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 from prometheus_client import CollectorRegistry, Counter
 from psycopg.types.json import Jsonb
 
+from tests.support.signing_in import session_cookie
 from worker.bootstrap import Container, create_container
 from worker.domain.grant import ROTATED_STATES, GrantState
+from worker.domain.roles import Role
 from worker.domain.secret import Secret
 from worker.sandbox import metrics as sandbox_metrics
 from worker.settings import Settings
@@ -115,6 +117,13 @@ class ServedApplication:
         thread.join(_PATIENCE)
         assert not thread.is_alive(), "the web application did not stop"
         self._running = None
+
+    def sign_in(
+        self, context: BrowserContext, role: Role = Role.ADMIN, *, client: str | None = None, name: str = "Ada"
+    ) -> None:
+        """Give a browser window a session of a role, bound to a client or to none."""
+        cookie = session_cookie(self._settings, role, client=client, name=name)
+        context.add_cookies([{**cookie, "url": self.url, "httpOnly": True, "sameSite": "Lax"}])  # type: ignore[typeddict-item]
 
     def count_in_sandbox(self, counts: Mapping[str, int]) -> None:
         """Show counts of a sandbox, as where it runs beside the application.

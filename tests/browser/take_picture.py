@@ -38,14 +38,14 @@ def main() -> None:
             stderr=subprocess.DEVNULL,
         )
         try:
-            take(chromium, f"http://127.0.0.1:{port}")
+            take(chromium, f"http://127.0.0.1:{port}", environment)
         finally:
             demo.send_signal(signal.SIGTERM)
             demo.wait()
 
 
-def take(chromium: str, address: str) -> None:
-    """Wait for the demo to come up and grow lively, and take the picture."""
+def take(chromium: str, address: str, environment: dict[str, str]) -> None:
+    """Wait for the demo to come up and grow lively, sign in, and take the picture."""
     deadline = time.monotonic() + STARTS_WITHIN
     while not ready(address):
         if time.monotonic() > deadline:
@@ -56,12 +56,19 @@ def take(chromium: str, address: str) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
         page = browser.new_page(viewport={"width": 1200, "height": 1000})
-        page.goto(address)
+        page.goto(sign_in_link(environment))
         page.wait_for_load_state("networkidle")
         PICTURE.parent.mkdir(exist_ok=True)
         page.screenshot(path=PICTURE)
         browser.close()
     print(PICTURE)
+
+
+def sign_in_link(environment: dict[str, str]) -> str:
+    """Return a link that signs in to the running demo."""
+    command = [sys.executable, "-m", "worker.cli", "console", "link", "--name", "operator"]
+    printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return printed.stdout.strip()
 
 
 def ready(address: str) -> bool:

@@ -149,13 +149,13 @@ def test_without_a_good_token_there_is_nothing(deployed: Deployed) -> None:
         assert http.get("/v1/grants", headers={"Authorization": f"bearer {good}"}).status_code == 200
 
 
-def test_any_host_may_ask_with_a_token_and_none_sees_the_page(deployed: Deployed) -> None:
-    """The API does not care under which name it is reached; the page still does."""
+def test_any_host_may_ask_with_a_token_and_a_token_is_no_session(deployed: Deployed) -> None:
+    """The API does not care under which name it is reached; an API token shows nobody the page."""
     with api(deployed.web) as http:
         elsewhere = {"Host": "tokens.example", "X-Forwarded-For": "192.0.2.1"}
 
         assert http.get("/v1/grants", headers=elsewhere).status_code == 200
-        assert http.get("/", headers=elsewhere).status_code == 403
+        assert http.get("/", headers=elsewhere).headers["location"] == "/sign-in"
 
 
 def test_what_is_not_there_is_a_problem_too(deployed: Deployed) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from prometheus_client import CollectorRegistry
 
-from worker.bootstrap import create_schema, monotonic
+from worker.bootstrap import create_container, create_schema, monotonic
+from worker.commands.console_link import sign_in_link
 from worker.commands.running import forget_running, write_running
 from worker.configuration import load_configuration
 from worker.demo.configuration import DemoFiles, demo_environment, write_demo
@@ -67,7 +71,15 @@ def up(
             started = load_settings(environment)
             load_configuration(started, environment)
             create_schema(started).upgrade()
-            supervisor = Supervisor(environment, services=services, home=home, port=port, demo=files, say=_say)
+            supervisor = Supervisor(
+                environment,
+                services=services,
+                home=home,
+                port=port,
+                demo=files,
+                sign_in=lambda: _first_link(started, environment),
+                say=_say,
+            )
             raise typer.Exit(supervisor.run())
         finally:
             forget_running(home)
@@ -93,6 +105,21 @@ def _environment(
     demo = demo_environment(files)
     kept = {name: value for name, value in environment.items() if name.removesuffix("_FILE") not in demo}
     return {**kept, **demo}
+
+
+def _first_link(settings: Settings, environment: Mapping[str, str]) -> Secret:
+    """Return a link that signs the first operator in."""
+
+    async def make() -> Secret:
+        container = create_container(
+            settings, name="evergrant up", environment=environment, registry=CollectorRegistry()
+        )
+        try:
+            return await sign_in_link(container)
+        finally:
+            await container.close()
+
+    return asyncio.run(make())
 
 
 def _own_keys(path: Path) -> Secret:

@@ -3,19 +3,19 @@
 reader ── looks at grants, clients and events
 token ─── and gets access tokens
 operator ─ and acts on grants and clients: adopt, refresh, pause, resume, revoke
-admin ─── and everything else
+admin ─── and everything else: API tokens, sessions, the audit log
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 
 class Role(StrEnum):
-    """What the holder of an API token may do."""
+    """What somebody may do: the holder of an API token, or a person who has signed in."""
 
     READER = "reader"
     TOKEN = "token"  # noqa: S105 -- the name of a role
@@ -27,24 +27,43 @@ class Role(StrEnum):
         return _LADDER.index(self) >= _LADDER.index(needed)
 
 
+class Everybody(StrEnum):
+    """What a route declares that needs no role: it is open to whoever can reach it."""
+
+    PUBLIC = "public"
+
+
+#: What a route declares: the role that it needs, or that it is public.
+Needed: TypeAlias = Role | Everybody
+
 _LADDER: Final = tuple(Role)
+
+
+class CallerKind(StrEnum):
+    """How somebody has shown who they are."""
+
+    API_TOKEN = "api_token"  # noqa: S105 -- the name of a kind
+    PERSON = "person"  #: signed in, in a browser
+    COMMAND_LINE = "command_line"  #: whoever can run commands on the database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks: an API token that was found good.
+    """Who asks: an API token that was found good, or a person with a session.
 
-    `client` is the one client whose grants this caller may see and touch; None: every client's.
+    `id` is the token's or the session's. `client` is the one client whose grants this caller may see and touch; None:
+    every client's.
     """
 
     id: UUID
     name: str | None
     role: Role
     client: str | None
+    kind: CallerKind = CallerKind.API_TOKEN
 
-    def may(self, needed: Role) -> bool:
+    def may(self, needed: Needed) -> bool:
         """Tell whether this caller's role is enough."""
-        return self.role.includes(needed)
+        return needed is Everybody.PUBLIC or self.role.includes(Role(needed))
 
     def sees(self, client: str) -> bool:
         """Tell whether a client, and everything of it, is this caller's business."""

@@ -52,28 +52,32 @@ class Overview:
 
 
 _ROTATIONS: Final = text("""
-    SELECT at, grant_id, client, subject, generation FROM rotations ORDER BY id DESC LIMIT :recent
+    SELECT at, grant_id, client, subject, generation FROM rotations
+     WHERE CAST(:only AS text) IS NULL OR client = CAST(:only AS text) ORDER BY id DESC LIMIT :recent
 """)
 _EVENTS: Final = text("""
     SELECT at, type, client, subject, grant_id, data FROM events
-     WHERE type <> 'grant.created' ORDER BY id DESC LIMIT :recent
+     WHERE type <> 'grant.created' AND (CAST(:only AS text) IS NULL OR client = CAST(:only AS text))
+     ORDER BY id DESC LIMIT :recent
 """)
 # Ids ascend as time does, so walking back from the newest reads the last minute and nothing else. In two statements:
 # planned without knowing where it begins, the count is taken for a third of the table, and may read all of it.
 _BEFORE_LAST_MINUTE: Final = text("""
     SELECT id FROM rotations WHERE at <= now() - interval '60 seconds' ORDER BY id DESC LIMIT 1
 """)
-_ROTATIONS_AFTER: Final = text("SELECT count(*) FROM rotations WHERE id > :id")
+_ROTATIONS_AFTER: Final = text("""
+    SELECT count(*) FROM rotations WHERE id > :id AND (CAST(:only AS text) IS NULL OR client = CAST(:only AS text))
+""")
 
 
-async def read_overview(engine: AsyncEngine, configured: Sequence[str]) -> Overview:
-    """Return what the first page shows."""
-    clients = await read_client_figures(engine, configured)
+async def read_overview(engine: AsyncEngine, configured: Sequence[str], *, only: str | None = None) -> Overview:
+    """Return what the first page shows, of one client alone where one is given."""
+    clients = [found for found in await read_client_figures(engine, configured) if only is None or found.client == only]
     async with engine.connect() as connection:
-        rotations = (await connection.execute(_ROTATIONS, {"recent": RECENT})).all()
-        events = (await connection.execute(_EVENTS, {"recent": RECENT})).all()
+        rotations = (await connection.execute(_ROTATIONS, {"recent": RECENT, "only": only})).all()
+        events = (await connection.execute(_EVENTS, {"recent": RECENT, "only": only})).all()
         before = (await connection.execute(_BEFORE_LAST_MINUTE)).scalar_one_or_none()
-        last_minute = (await connection.execute(_ROTATIONS_AFTER, {"id": before or 0})).scalar_one()
+        last_minute = (await connection.execute(_ROTATIONS_AFTER, {"id": before or 0, "only": only})).scalar_one()
         now = (await connection.execute(text("SELECT now()"))).scalar_one()
     return Overview(
         now=now,

@@ -10,11 +10,14 @@ from sqlalchemy import ARRAY, BigInteger, CheckConstraint, DateTime, Identity, I
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from worker.domain.audit import ActOutcome
 from worker.domain.grant import GrantState
 from worker.domain.reconsent import MailKind, MailState
-from worker.domain.roles import Role
+from worker.domain.roles import CallerKind, Role
 from worker.storage.table_upkeep import APPENDED, CLIENT_STATUS, GRANT_COUNTS, GRANTS
 
+_ACT_OUTCOMES = ", ".join(f"'{outcome}'" for outcome in ActOutcome)
+_CALLER_KINDS = ", ".join(f"'{kind}'" for kind in CallerKind)
 _ROLES = ", ".join(f"'{role}'" for role in Role)
 _MAIL_KINDS = ", ".join(f"'{kind}'" for kind in MailKind)
 _MAIL_STATES = ", ".join(f"'{state}'" for state in MailState)
@@ -264,6 +267,88 @@ class ApiToken(Base):
     __table_args__ = (
         CheckConstraint(f"role IN ({_ROLES})", name="role"),
         Index("uq_api_tokens_token_hash", "token_hash", unique=True),
+    )
+
+
+class SessionRow(Base):
+    """A person who has signed in, in one browser."""
+
+    __tablename__ = "sessions"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    #: SHA-256 of what the cookie holds: whoever reads this table has no session.
+    secret_hash: Mapped[bytes]
+    #: Who it is: the OpenID provider and its `sub`, or "link" and the name that the link was made for.
+    issuer: Mapped[str]
+    subject: Mapped[str]
+    name: Mapped[str]
+    role: Mapped[str]
+    client: Mapped[str | None]  #: null: all clients
+    #: Where it began: the machine's address, and what the browser calls itself.
+    address: Mapped[str | None]
+    agent: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    last_used_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    expires_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint(f"role IN ({_ROLES})", name="role"),
+        Index("uq_sessions_secret_hash", "secret_hash", unique=True),
+        Index("ix_sessions_person", "issuer", "subject"),
+        Index("ix_sessions_expires_at", "expires_at"),
+    )
+
+
+class SignInLinkRow(Base):
+    """A link that signs somebody in, once."""
+
+    __tablename__ = "sign_in_links"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    #: SHA-256 of the link's last part: whoever reads this table cannot sign in.
+    secret_hash: Mapped[bytes]
+    name: Mapped[str]
+    role: Mapped[str]
+    client: Mapped[str | None]  #: null: all clients
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint(f"role IN ({_ROLES})", name="role"),
+        Index("uq_sign_in_links_secret_hash", "secret_hash", unique=True),
+    )
+
+
+class AuditRow(Base):
+    """Who did what, from where, and what came of it. A trigger refuses whatever would change an entry."""
+
+    __tablename__ = "audit_log"
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    #: How whoever did it had shown who they are, and who that is: an API token, a session, a user of this machine.
+    kind: Mapped[str]
+    actor_id: Mapped[UUID | None]
+    actor: Mapped[str | None]
+    role: Mapped[str | None]
+    address: Mapped[str | None]
+    act: Mapped[str]
+    outcome: Mapped[str]
+    client: Mapped[str | None]
+    grant_id: Mapped[UUID | None]
+    subject: Mapped[str | None]
+    #: How many times: access tokens that were given out in one second are one entry.
+    count: Mapped[int] = mapped_column(server_default="1")
+    details: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+
+    __table_args__ = (
+        CheckConstraint(f"kind IN ({_CALLER_KINDS})", name="kind"),
+        CheckConstraint(f"outcome IN ({_ACT_OUTCOMES})", name="outcome"),
+        Index("ix_audit_log_grant_id", "grant_id", "id", postgresql_where=text("grant_id IS NOT NULL")),
+        Index("ix_audit_log_client", "client", "id"),
+        {"postgresql_with": APPENDED},
     )
 
 

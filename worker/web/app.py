@@ -13,13 +13,23 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from worker.bootstrap import Container, software
-from worker.web import consent, health, metrics, page, reconsent
+from worker.web import consent, health, metrics, page, reconsent, sign_in
 from worker.web.api.application import add_api
 from worker.web.gauges import DatabaseGauges
 from worker.web.headers import SecurityHeaders
 from worker.web.pages import Pages
 
 HERE: Final = Path(__file__).parent
+#: Everything but the JSON API and the static files. Each route declares its role, or that it is public.
+ROUTERS: Final = (
+    consent.router,
+    reconsent.router,
+    health.router,
+    metrics.router,
+    sign_in.public,
+    sign_in.router,
+    page.router,
+)
 
 
 def create_web_app(create: Callable[[], Container], registry: CollectorRegistry = REGISTRY) -> FastAPI:
@@ -49,11 +59,9 @@ def create_web_app(create: Callable[[], Container], registry: CollectorRegistry 
     app.state.pages = Pages(HERE / "templates")
     app.state.registry = registry
     app.add_middleware(SecurityHeaders)
-    app.include_router(consent.router)
-    app.include_router(reconsent.router)
-    app.include_router(health.router)
-    app.include_router(metrics.router)
-    app.include_router(page.router)
+    for router in ROUTERS:
+        # As they are, each with what it declares: `include_router` would build its routes anew at the first request.
+        app.router.routes.extend(router.routes)
     add_api(app)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     return app

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import HTMLResponse, Response
 from starlette.background import BackgroundTask
 
@@ -24,9 +24,10 @@ from worker.usecases.consent_results import (
 from worker.web.browser_mark import browser_mark, send_off
 from worker.web.consent_pages import ConsentPages
 from worker.web.dependencies import TheContainer, ThePages
+from worker.web.page_route import public_router
 from worker.web.pages import Pages
 
-router = APIRouter()
+router = public_router()
 log = get_logger("evergrant.web")
 
 _LONGEST_EMAIL: Final = 254  # RFC 5321 section 4.5.3.1.3, less the angle brackets

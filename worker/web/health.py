@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import JSONResponse
 from redis.asyncio import Redis
 from sqlalchemy import text
 
 from worker.bootstrap import Container
 from worker.web.dependencies import TheContainer
+from worker.web.page_route import public_router
 
-router = APIRouter()
+router = public_router()
 
 #: A dependency that takes longer than this is not ready, seconds.
 _LIMIT: Final = 2.0

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from sqlalchemy.exc import SQLAlchemyError
 
 from worker.logging import get_logger
 from worker.metrics import exposition
+from worker.web.page_route import public_router
 
-router = APIRouter()
+router = public_router()
 log = get_logger("evergrant.web")
 
 

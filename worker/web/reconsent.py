@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from worker.bootstrap import Container
@@ -21,9 +21,10 @@ from worker.usecases.consent_results import ConsentStarted
 from worker.usecases.reconsent import LinkRefused, NotOpen, OpenedLink
 from worker.web.browser_mark import browser_mark, send_off
 from worker.web.dependencies import TheContainer, ThePages
+from worker.web.page_route import public_router
 from worker.web.pages import Pages
 
-router = APIRouter()
+router = public_router()
 log = get_logger("evergrant.web")
 
 #: Statuses of RFC 9110: gone for good, and not there at all.

@@ -1,4 +1,4 @@
-"""Who may call which route: one table, and the one place that enforces it."""
+"""What each route of the API needs and is written down as, and the API's door: a token shows who calls."""
 
 from __future__ import annotations
 
@@ -11,34 +11,36 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from worker.bootstrap import Container
+from worker.domain.audit import Act
 from worker.domain.roles import Caller, Role
 from worker.domain.secret import Secret
+from worker.web.admission import Declared, RoleTooLowError, admit
 from worker.web.api.problems import Kind, Problem
 
 #: What each route needs. A route that does not stand here cannot be added.
-NEEDED: Final[Mapping[tuple[str, str], Role]] = {
-    ("GET", "/v1/grants"): Role.READER,
-    ("POST", "/v1/grants"): Role.OPERATOR,
-    ("GET", "/v1/grants/{grant_id}"): Role.READER,
-    ("PATCH", "/v1/grants/{grant_id}"): Role.OPERATOR,
-    ("DELETE", "/v1/grants/{grant_id}"): Role.OPERATOR,
-    ("GET", "/v1/grants/{grant_id}/access-token"): Role.TOKEN,
-    ("GET", "/v1/access-token"): Role.TOKEN,
-    ("POST", "/v1/grants/{grant_id}/refresh"): Role.OPERATOR,
-    ("POST", "/v1/grants/{grant_id}/pause"): Role.OPERATOR,
-    ("POST", "/v1/grants/{grant_id}/resume"): Role.OPERATOR,
-    ("POST", "/v1/grants/{grant_id}/reconsent"): Role.OPERATOR,
-    ("GET", "/v1/clients"): Role.READER,
-    ("POST", "/v1/clients/{client}/pause"): Role.OPERATOR,
-    ("POST", "/v1/clients/{client}/resume"): Role.OPERATOR,
-    ("GET", "/v1/events"): Role.READER,
+NEEDED: Final[Mapping[tuple[str, str], Declared]] = {
+    ("GET", "/v1/grants"): Declared(needs=Role.READER),
+    ("POST", "/v1/grants"): Declared(needs=Role.OPERATOR, act=Act.GRANT_ADOPTED),
+    ("GET", "/v1/grants/{grant_id}"): Declared(needs=Role.READER),
+    ("PATCH", "/v1/grants/{grant_id}"): Declared(needs=Role.OPERATOR, act=Act.GRANT_CHANGED),
+    ("DELETE", "/v1/grants/{grant_id}"): Declared(needs=Role.OPERATOR, act=Act.GRANT_REVOKED),
+    ("GET", "/v1/grants/{grant_id}/access-token"): Declared(needs=Role.TOKEN, act=Act.ACCESS_TOKEN_GIVEN),
+    ("GET", "/v1/access-token"): Declared(needs=Role.TOKEN, act=Act.ACCESS_TOKEN_GIVEN),
+    ("POST", "/v1/grants/{grant_id}/refresh"): Declared(needs=Role.OPERATOR, act=Act.GRANT_REFRESHED),
+    ("POST", "/v1/grants/{grant_id}/pause"): Declared(needs=Role.OPERATOR, act=Act.GRANT_PAUSED),
+    ("POST", "/v1/grants/{grant_id}/resume"): Declared(needs=Role.OPERATOR, act=Act.GRANT_RESUMED),
+    ("POST", "/v1/grants/{grant_id}/reconsent"): Declared(needs=Role.OPERATOR, act=Act.RECONSENT_SENT),
+    ("GET", "/v1/clients"): Declared(needs=Role.READER),
+    ("POST", "/v1/clients/{client}/pause"): Declared(needs=Role.OPERATOR, act=Act.CLIENT_PAUSED),
+    ("POST", "/v1/clients/{client}/resume"): Declared(needs=Role.OPERATOR, act=Act.CLIENT_RESUMED),
+    ("GET", "/v1/events"): Declared(needs=Role.READER),
 }
 
 _CHALLENGE: Final = 'Bearer realm="Evergrant"'
 _HOW: Final = "Send `Authorization: Bearer evg_…`; `evergrant api-tokens create` makes one."
 
 
-async def admit(request: Request, container: Container, needed: Role) -> Caller:
+async def admit_token(request: Request, container: Container, declared: Declared) -> Caller:
     """Return who calls, if that is somebody whose role is enough.
 
     Raises:
@@ -53,10 +55,11 @@ async def admit(request: Request, container: Container, needed: Role) -> Caller:
         challenge = f'{_CHALLENGE}, error="invalid_token"'
         detail = f"This API token is unknown, expired or revoked. {_HOW}"
         raise Problem(HTTPStatus.UNAUTHORIZED, Kind.UNAUTHORIZED, detail, headers={"WWW-Authenticate": challenge})
-    if not caller.may(needed):
-        detail = f"This needs the role {needed}, and this API token has {caller.role}."
-        raise Problem(HTTPStatus.FORBIDDEN, Kind.FORBIDDEN, detail)
-    request.state.caller = caller
+    try:
+        admit(request, caller, declared)
+    except RoleTooLowError as error:
+        detail = f"This needs the role {error.needed}, and this API token has {caller.role}."
+        raise Problem(HTTPStatus.FORBIDDEN, Kind.FORBIDDEN, detail) from None
     return caller
 
 
@@ -91,7 +94,7 @@ def no_such_grant(grant_id: UUID) -> Problem:
     return Problem(HTTPStatus.NOT_FOUND, Kind.NOT_FOUND, f"There is no grant {grant_id}.")
 
 
-# What the document says of authentication; `admit` has done it by the time a dependency is asked for.
+# What the document says of authentication; `admit_token` has done it by the time a dependency is asked for.
 _bearer = HTTPBearer(
     scheme_name="apiToken",
     bearerFormat="evg_…",

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.types import Message, Receive
 
 from worker.bootstrap import Container
 from worker.domain.errors import ConfigurationError, SealError
@@ -19,7 +18,8 @@ from worker.domain.roles import Caller
 from worker.logging import get_logger
 from worker.storage.away import AWAY
 from worker.storage.idempotency import AnotherRequest, Answer, Begun, UnderWay
-from worker.web.api.access import NEEDED, admit
+from worker.web.admission import audited, limited
+from worker.web.api.access import NEEDED, admit_token
 from worker.web.api.problems import Kind, Problem, documented, from_validation, request_invalid
 
 log = get_logger("evergrant.api")
@@ -41,37 +41,22 @@ class ApiRoute(APIRoute):
         """Return FastAPI's handler for this route, guarded."""
         inner = super().get_route_handler()
         method = next(iter(self.methods or ()))
-        needed = NEEDED[method, self.path_format]
+        self.declared = declared = NEEDED[method, self.path_format]
 
         async def handle(received: Request) -> Response:
-            request = Request(received.scope, _limited(received.receive))
+            request = Request(received.scope, limited(received.receive, LONGEST_BODY))
             container: Container = request.app.state.container
 
             async def guarded() -> Response:
-                caller = await admit(request, container, needed)
+                caller = await admit_token(request, container, declared)
                 key = request.headers.get(_KEY_HEADER)
                 if method != "POST" or key is None or not re.fullmatch(_KEY_FORM, key):
                     return await inner(request)  # which refuses a malformed key
                 return await _once(request, container, caller, key, lambda: _answered(lambda: inner(request)))
 
-            return await _answered(guarded)
+            return await audited(request, container, declared, lambda: _answered(guarded))
 
         return handle
-
-
-def _limited(receive: Receive) -> Receive:
-    """Return the same body, up to what this API takes."""
-    size = 0
-
-    async def limited() -> Message:
-        nonlocal size
-        message = await receive()
-        size += len(message.get("body", b""))
-        if size > LONGEST_BODY:
-            raise StarletteHTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        return message
-
-    return limited
 
 
 async def _once(

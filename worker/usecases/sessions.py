@@ -1,0 +1,174 @@
+"""Signing in and out: sessions of people in browsers, and links that sign somebody in once.
+
+A session's cookie holds 32 random bytes and a signature; what is not signed is not even looked for. The table knows the
+hash alone, so whoever reads it has no session, and ending its row ends the session at once.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from worker.domain.roles import Caller, CallerKind, Role
+from worker.domain.secret import Secret
+from worker.oauth.registry import Registry
+from worker.storage.sealing import KeyRing
+from worker.storage.sessions import Person, SessionStore, SessionView
+from worker.storage.sign_in_links import SignInLinks
+
+#: 256 bits: nobody guesses one.
+_SECRET_BYTES: Final = 32
+#: What each signature is for, so that none serves for another.
+_SESSION: Final = b"session"
+_CSRF: Final = b"csrf"
+#: How long a link that signs in is good: from the terminal to the browser, and a call in between.
+LINK_LIFETIME: Final = timedelta(hours=1)
+#: Longer than the longest name anybody shows, and no document.
+_LONGEST: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedIn:
+    """A person with a session."""
+
+    caller: Caller
+    csrf: Secret  #: what every form of this session must bring along
+    issuer: str
+    subject: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sessions:
+    """Begins, recognizes and ends sessions. `random_bytes` and `new_id` are chance; `lifetime` ends each for good."""
+
+    registry: Registry
+    store: SessionStore
+    links: SignInLinks
+    keys: KeyRing
+    lifetime: timedelta
+    random_bytes: Callable[[int], bytes]
+    new_id: Callable[[], UUID]
+
+    async def begin(self, person: Person, *, address: str | None, agent: str | None) -> tuple[UUID, Secret]:
+        """Begin a session and return its id and what its cookie holds; whatever was there before is not taken over.
+
+        Args:
+            person: who has signed in.
+            address: of the machine that it came from.
+            agent: what the browser calls itself.
+
+        """
+        secret, session_id = self.random_bytes(_SECRET_BYTES), self.new_id()
+        shown = Person(
+            issuer=person.issuer,
+            subject=person.subject,
+            name=_short(person.name) or person.subject,
+            role=person.role,
+            client=person.client,
+        )
+        await self.store.add(
+            session_id,
+            _hash(secret),
+            shown,
+            address=address,
+            agent=_short(agent),
+            lifetime=self.lifetime,
+        )
+        return session_id, Secret(_text(secret + self.keys.sign(_SESSION + secret)))
+
+    async def recognize(self, cookie: Secret, *, in_use: bool) -> SignedIn | None:
+        """Return whose session a cookie is of; None where it is none of ours, or one that has ended.
+
+        Args:
+            cookie: what the browser brings.
+            in_use: whether a person does something, and not a page that keeps itself fresh.
+
+        """
+        found = _bytes(cookie)
+        secret, signature = found[:_SECRET_BYTES], found[_SECRET_BYTES:]
+        if not self.keys.has_signed(_SESSION + secret, signature):
+            return None
+        view = await self.store.find(_hash(secret))
+        if view is None:
+            return None
+        if in_use:
+            await self.store.note_use(view.id)
+        return SignedIn(
+            caller=Caller(id=view.id, name=view.name, role=view.role, client=view.client, kind=CallerKind.PERSON),
+            csrf=Secret(_text(self.keys.sign(_CSRF + view.id.bytes))),
+            issuer=view.issuer,
+            subject=view.subject,
+            expires_at=view.expires_at,
+        )
+
+    def is_csrf_of(self, session_id: UUID, token: str) -> bool:
+        """Tell whether a CSRF token was made for a session."""
+        return self.keys.has_signed(_CSRF + session_id.bytes, _bytes(Secret(token)))
+
+    async def list(self, *, client: str | None, limit: int = 200) -> Sequence[SessionView]:
+        """Return the sessions that are open, those bound to a client alone where one is given."""
+        return await self.store.list(client=client, limit=limit)
+
+    async def end(self, session_id: UUID, *, client: str | None = None) -> bool:
+        """End a session, one bound to a client alone where one is given; tell whether there was such a one."""
+        return await self.store.end(session_id, client=client)
+
+    async def end_everywhere(self, who: SignedIn) -> int:
+        """End all sessions of a person, in every browser, and return how many there were."""
+        return await self.store.end_all(who.issuer, who.subject)
+
+    async def make_link(
+        self, *, name: str, role: Role = Role.ADMIN, client: str | None = None, lifetime: timedelta = LINK_LIFETIME
+    ) -> Secret:
+        """Make a link's last part: it signs somebody in, once. This is the only time that it can be had.
+
+        Args:
+            name: what whoever uses it is called.
+            role: what they may do.
+            client: the one client that they see; None: all.
+            lifetime: how long it is good.
+
+        Raises:
+            ConfigurationError: when the client is not configured.
+
+        """
+        if client is not None:
+            self.registry.client(client)
+        secret = self.random_bytes(_SECRET_BYTES)
+        await self.links.add(self.new_id(), _hash(secret), name=name, role=role, client=client, lifetime=lifetime)
+        return Secret(_text(secret))
+
+    async def use_link(self, link: Secret) -> Person | None:
+        """Use a link's last part up and return whom it signs in; None where it is unknown, used or past its end."""
+        secret = _bytes(link)
+        return await self.links.use(_hash(secret)) if len(secret) == _SECRET_BYTES else None
+
+
+def _hash(secret: bytes) -> bytes:
+    # 256 random bits: a plain hash is as good as a slow one.
+    return hashlib.sha256(secret).digest()
+
+
+def _text(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode("ascii")
+
+
+def _bytes(text: Secret) -> bytes:
+    """Return what a text of ours stands for; nothing where it is none."""
+    written = text.reveal()
+    try:
+        return base64.b64decode(written + "=" * (-len(written) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _short(text: str | None) -> str | None:
+    """Return a text as it can be shown on one line."""
+    return "".join(sign if sign.isprintable() else " " for sign in text[:_LONGEST]) if text else None
