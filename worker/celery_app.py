@@ -11,12 +11,13 @@ from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 from celery.utils.nodenames import gethostname
 
-from worker.bootstrap import create_container, create_schema, read_settings
+from worker.bootstrap import create_container, read_settings
 from worker.configuration import load_configuration
 from worker.domain.errors import ConfigurationError, EvergrantError
 from worker.logging import configure_logging, get_logger
 from worker.runtime import Runtime
 from worker.settings import Settings
+from worker.start_checks import check_start
 
 #: Exit codes: it failed, and a setting is wrong.
 FAILED: Final = 1
@@ -125,7 +126,7 @@ def _start_runtime(instance: Any, **_fields: Any) -> None:  # noqa: ANN401 -- Ce
     if not pool.endswith("thread"):
         _refuse(ConfigurationError("a worker runs with --pool threads; for more of it, start more processes"))
     try:
-        create_schema(_settings).check()
+        check_start(_settings)
         _runtimes["worker"] = Runtime(lambda: create_container(_settings, name=f"evergrant worker {gethostname()}"))
     except EvergrantError as error:
         _refuse(error)

@@ -38,6 +38,7 @@ class Installation:
     client: str
     database_url: str
     keys: Secret
+    template: str
 
     def run(self, *arguments: str, stdin: str = "") -> Ended:
         """Run one command and see that it shows no secret, unless it is the one that prints a token."""
@@ -65,6 +66,15 @@ class Installation:
         ring = keys or self.keys
         changed = self.command_line.having(EVERGRANT_DATABASE_URL=database_url, EVERGRANT_KEYS=ring.reveal())
         return replace(self, command_line=changed, database_url=database_url, keys=ring)
+
+    def having(self, **changes: str | None) -> Installation:
+        """Return the same with some environment variables changed, and those that are None left out."""
+        return replace(self, command_line=self.command_line.having(**changes))
+
+    def on_a_database_of_its_own(self) -> Installation:
+        """Return the same on an empty, migrated database."""
+        name = f"own_{uuid4().hex}"
+        return self.at(create_database(self.database_url, name, template=self.template))
 
     def seed(self) -> SeededGrant:
         """Make a grant at the provider whose account nobody has adopted yet."""
@@ -101,16 +111,22 @@ class Installation:
 
     def secrets(self) -> set[str]:
         """Return every secret there is, with all tokens that are stored now."""
-        ring = KeyRing(parse_keys(self.keys), os.urandom)
+        keys = self._keys()
+        ring = KeyRing(keys, os.urandom)
         stored = self.query("SELECT id, access_token, refresh_token FROM grants")
         opened = [ring.open(refresh_token, REFRESH_TOKEN, row) for row, _, refresh_token in stored]
         opened += [ring.open(access_token, ACCESS_TOKEN, row) for row, access_token, _ in stored if access_token]
         return {
             SECRET,
             str(urlsplit(self.database_url).password),
-            self.keys.reveal().partition(":")[2],
+            *(key.reveal() for key in keys.values()),
             *(token.reveal() for token in opened),
         }
+
+    def _keys(self) -> dict[str, Secret]:
+        """Return the keys that it began with and those of its file, where it has one."""
+        path = self.command_line.environment.get("EVERGRANT_KEYS_FILE")
+        return parse_keys(self.keys) | (parse_keys(Secret(Path(path).read_text().strip())) if path else {})
 
     def _checked(self, arguments: Sequence[str], ended: Ended) -> Ended:
         said = ended.err if arguments[0] == "token" else ended.out + ended.err
@@ -148,4 +164,5 @@ def installed(folder: Path, database_server: str, migrated_template: str) -> Ite
             client=client.name,
             database_url=database_url,
             keys=keys,
+            template=migrated_template,
         )

@@ -16,11 +16,12 @@ from uuid import UUID
 import typer
 from prometheus_client import CollectorRegistry
 
-from worker.bootstrap import Container, create_container, create_schema
+from worker.bootstrap import Container, create_container
 from worker.commands.running import with_running
 from worker.domain.secret import Secret
 from worker.logging import configure_logging
 from worker.settings import Settings, load_settings
+from worker.start_checks import check_start
 
 T = TypeVar("T")
 
@@ -33,14 +34,14 @@ def settings() -> Settings:
 
 
 def with_container(work: Callable[[Container], Awaitable[T]]) -> T:
-    """Do one command's work with a container of its own, after checking the schema.
+    """Do one command's work with a container of its own, after checking the schema and the keys.
 
     Standard output is the command's answer alone. What is logged goes to standard error, and only errors unless
     EVERGRANT_LOG_LEVEL asks for more: the command says itself what came of it.
     """
     found = settings()
     configure_logging(found.log_format, found.log_level if "log_level" in found.model_fields_set else "error")
-    create_schema(found).check()
+    check_start(found)
 
     async def run() -> T:
         container = create_container(

@@ -1,15 +1,31 @@
-"""`evergrant keys …`: the key ring."""
+"""`evergrant keys …`: the key ring, and sealing everything anew under its first key."""
 
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from collections.abc import Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 
-from worker.storage.sealing import generate_key
+from worker.bootstrap import Container, monotonic
+from worker.commands.console import AsJson, fail, print_json, print_table, settings, with_container
+from worker.commands.key_file import key_file, read_keys, write_keys
+from worker.commands.reseal_progress import ResealProgress
+from worker.domain.errors import ConfigurationError
+from worker.keys_bootstrap import create_key_records, create_key_ring, create_resealing
+from worker.storage.old_sessions import OldSession
+from worker.storage.sealing import check_key_id, generate_key, parse_keys
+from worker.usecases.reseal import Resealed
 
 keys = typer.Typer(no_args_is_help=True, help="The key ring that seals tokens in the database.")
+
+KeyId = Annotated[str, typer.Argument(help="The key's id.")]
+File = Annotated[Path | None, typer.Option("--file", help="The file with the keys; else that of EVERGRANT_KEYS_FILE.")]
+Force = Annotated[bool, typer.Option("--force", help="Also while processes run that may not have the key.")]
+_RESTART: Final = "restart every worker and web process"
 
 
 @keys.command()
@@ -21,3 +37,151 @@ def generate(
     Example: (umask 077; evergrant keys generate --id 2026-11 > evergrant.keys)
     """
     typer.echo(generate_key(key_id, os.urandom).reveal())
+
+
+@keys.command(name="list")
+def list_keys(*, as_json: AsJson = False) -> None:
+    """List the keys of the ring, the one that seals first, and how much each has sealed.
+
+    Example: evergrant keys list
+    """
+
+    async def work(container: Container) -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = []
+        async with aclosing(create_resealing(container.settings, container.engine)) as resealing:
+            for key_id in resealing.keys.key_ids:
+                seals = key_id == resealing.keys.sealing_id
+                rows.append({"id": key_id, "seals": seals, "rows": None if seals else await resealing.rows(key_id)})
+        return rows
+
+    found = with_container(work)
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ["KEY", "SEALS", "ROWS"],
+        [[one["id"], "yes" if one["seals"] else "no", "all others" if one["seals"] else one["rows"]] for one in found],
+    )
+
+
+@keys.command()
+def add(key_id: KeyId, *, file: File = None) -> None:
+    """Make a key and put it behind the others: it opens, and seals nothing until `keys promote`.
+
+    Example: evergrant keys add 2026-12
+    """
+    path = _file(file)
+    held = read_keys(path)
+    check_key_id(key_id)
+    if key_id in held:
+        raise ConfigurationError(f"{path} has a key {key_id!r} already; choose another id")
+    write_keys(path, {**held, **parse_keys(generate_key(key_id, os.urandom))})
+    typer.echo(f"{path} has the key {key_id}: {_RESTART}, and then run `evergrant keys promote {key_id}`")
+
+
+@keys.command()
+def promote(key_id: KeyId, *, file: File = None) -> None:
+    """Let a key of the ring seal from now on. Do it once every process has the key, for each must open what it seals.
+
+    Example: evergrant keys promote 2026-12
+    """
+    path = _file(file)
+    held = read_keys(path)
+    if key_id not in held:
+        raise ConfigurationError(f"{path} has no key {key_id!r} (it has {', '.join(held)})")
+    write_keys(path, {key_id: held.pop(key_id), **held})
+    typer.echo(f"{key_id} seals: {_RESTART}, and then run `evergrant keys rotate`")
+
+
+@keys.command()
+def rotate(*, force: Force = False, as_json: AsJson = False) -> None:
+    """Seal everything anew under the first key of the ring, while everything goes on.
+
+    It may be stopped or killed at any time and run again: what is sealed anew stays, and the rest is found.
+
+    Example: evergrant keys rotate
+    """
+
+    async def work(container: Container) -> tuple[Sequence[OldSession], Resealed | None, str]:
+        async with aclosing(create_resealing(container.settings, container.engine)) as resealing:
+            old = await resealing.old_sessions()
+            if old and not force:
+                return old, None, resealing.keys.sealing_id
+            with ResealProgress(await resealing.total(), monotonic) as progress:
+                return old, await resealing.run(progress.show), resealing.keys.sealing_id
+
+    old, done, key_id = with_container(work)
+    if done is None:
+        fail(_too_old(old, key_id))
+    if as_json:
+        print_json(done)
+    else:
+        typer.echo(f"{done.rows:,} rows and {done.entries:,} entries of the escrow are sealed anew under {key_id}")
+    if not done.is_whole:
+        fail("; ".join(_remains(done)))
+
+
+@keys.command()
+def retire(key_id: KeyId, *, file: File = None, force: Force = False) -> None:
+    """Take a key out of the ring, after seeing that nothing is sealed under it any more.
+
+    Links in mails that it has signed, and its fingerprints of tokens that were adopted, end with it.
+
+    Example: evergrant keys retire 2026-11
+    """
+    path = key_file(os.environ, file)
+    ring = create_key_ring(settings())
+    if key_id == ring.sealing_id:
+        raise ConfigurationError(f"{key_id} is the key that seals; `evergrant keys promote` puts another one first")
+    if key_id not in ring.key_ids:
+        raise ConfigurationError(f"EVERGRANT_KEYS has no key {key_id!r} (it has {', '.join(ring.key_ids)})")
+
+    async def work(container: Container) -> tuple[Sequence[OldSession], dict[str, int]]:
+        async with aclosing(create_resealing(container.settings, container.engine)) as resealing:
+            return await resealing.old_sessions(), await resealing.uses(key_id)
+
+    old, uses = with_container(work)
+    if old and not force:
+        fail(_too_old(old, ring.sealing_id))
+    if uses:
+        used = ", ".join(f"{table} ({count:,})" for table, count in uses.items())
+        fail(f"{key_id} seals {used} still: run `evergrant keys rotate` first")
+    if path is not None:
+        held = read_keys(path)
+        held.pop(key_id, None)
+        write_keys(path, held)
+    create_key_records(settings()).forget(key_id)
+    where = f"it is out of {path}" if path is not None else "take it out of EVERGRANT_KEYS"
+    typer.echo(f"nothing is sealed under {key_id} any more, {where}")
+
+
+def _file(given: Path | None) -> Path:
+    path = key_file(os.environ, given)
+    if path is None:
+        raise ConfigurationError(
+            "there is no file to change: set EVERGRANT_KEYS_FILE or give --file; where EVERGRANT_KEYS itself holds the "
+            "ring, `evergrant keys generate` makes a key to put into it"
+        )
+    return path
+
+
+def _too_old(old: Sequence[OldSession], key_id: str) -> str:
+    running = ", ".join(f"{one.name!r} (since {one.since:%Y-%m-%d %H:%M:%SZ})" for one in old)
+    return (
+        f"these have run since before {key_id} sealed anything, and may not have it: {running}; restart them, or say "
+        "--force if you know that they do"
+    )
+
+
+def _remains(done: Resealed) -> list[str]:
+    lacking = [
+        f"{count:,} rows are sealed under {key_id!r}, which the ring lacks: add it behind the first"
+        for key_id, count in done.lacking.items()
+    ]
+    said = [
+        (done.left, "rows are still sealed under an older key, or again: restart what has the older ring, and repeat"),
+        (done.broken, "rows do not open with the key that they name: they were altered"),
+        (done.unreadable_entries, "entries of the escrow cannot be read"),
+        (done.homes_away, "homes of the escrow did not answer: run it again when they do"),
+    ]
+    return lacking + [f"{count:,} {what}" for count, what in said if count]

@@ -11,8 +11,9 @@ import uvicorn
 from celery.bin.celery import celery as celery_command
 from prometheus_client import REGISTRY, start_http_server
 
-from worker.bootstrap import create_container, create_schema, read_settings
+from worker.bootstrap import create_container, read_settings
 from worker.logging import configure_logging
+from worker.start_checks import check_start
 
 
 def worker() -> None:
@@ -50,7 +51,7 @@ def web(
 
     settings = read_settings()
     configure_logging(settings.log_format, settings.log_level)
-    create_schema(settings).check()
+    check_start(settings)
     app = create_web_app(lambda: create_container(settings, name="evergrant web", registry=REGISTRY))
     # Query strings of the consent routes hold codes and states: there is no access log to hold them.
     uvicorn.run(app, host=host, port=port, log_config=None, access_log=False, server_header=False)

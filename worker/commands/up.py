@@ -23,6 +23,7 @@ from worker.domain.secret import Secret
 from worker.embedded import EmbeddedServices, ServiceUrls, bind_to_parent
 from worker.logging import configure_logging
 from worker.settings import PREFIX, Settings, load_settings
+from worker.start_checks import check_start
 from worker.storage.sealing import generate_key
 from worker.supervisor import Supervisor, free_port, port_is_free
 
@@ -71,6 +72,7 @@ def up(
             started = load_settings(environment)
             load_configuration(started, environment)
             create_schema(started).upgrade()
+            check_start(started)
             supervisor = Supervisor(
                 environment,
                 services=services,

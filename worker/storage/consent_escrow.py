@@ -17,7 +17,7 @@ from worker.domain.account import ToldAccount
 from worker.domain.secret import Secret
 from worker.storage.escrow_shelf import EscrowShelf
 from worker.storage.new_grants import NewGrant
-from worker.storage.sealing import Column, KeyRing
+from worker.storage.sealing import Column, KeyRing, key_id_of
 
 #: What the name of every entry ends with.
 SUFFIX: Final = ".consent"
@@ -80,6 +80,14 @@ class ConsentEscrow:
     async def close(self) -> None:
         """Close the homes' connections."""
         await self._shelf.close()
+
+
+def reseal_consent(name: str, entry: str, keys: KeyRing) -> str:
+    """Return an entry sealed under the key that seals now; whatever is wrong with it is raised."""
+    sealed = bytes.fromhex(entry)
+    if key_id_of(sealed) == keys.sealing_id:
+        return entry
+    return keys.reseal(sealed, _CONSENT, UUID(name.removesuffix(SUFFIX))).hex()
 
 
 def _name(new_id: UUID) -> str:

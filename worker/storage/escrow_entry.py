@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from worker.domain.grant import Lease
 from worker.domain.settlement import StoreTokens
+from worker.storage.sealing import ACCESS_TOKEN, REFRESH_TOKEN, KeyRing, key_id_of
 from worker.storage.settle import SealedSettlement
 
 #: What the name of every entry ends with.
@@ -46,6 +48,18 @@ def load(text: str) -> SealedSettlement:
     columns = {**_LATER_COLUMNS, **read}
     lease = Lease(grant_id=columns["id"], lease_id=columns["lease_id"], generation=columns["generation"])
     return SealedSettlement(kind=StoreTokens, lease=lease, columns=columns)
+
+
+def reseal_settlement(entry: str, keys: KeyRing) -> str:
+    """Return an entry whose tokens are sealed under the key that seals now; whatever is wrong with it is raised."""
+    sealed = load(entry)
+    row = sealed.lease.grant_id
+    columns = dict(sealed.columns)
+    for column in (ACCESS_TOKEN, REFRESH_TOKEN):
+        held = columns[column.column]
+        if held is not None and key_id_of(held) != keys.sealing_id:
+            columns[column.column] = keys.reseal(held, column, row)
+    return entry if columns == sealed.columns else dump(replace(sealed, columns=columns))
 
 
 def _plain(value: object) -> object:

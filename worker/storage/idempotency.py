@@ -19,13 +19,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker.domain.secret import Secret
-from worker.storage.sealing import Column, KeyRing
+from worker.storage.sealing import ANSWER, KeyRing
 
 #: How long an answer is kept: longer than anybody repeats a request.
 KEPT: Final = timedelta(hours=24)
 #: A request that has not been answered after so long never will be: its process has died. It may be made again.
 GIVEN_UP_AFTER: Final = timedelta(minutes=5)
-_ANSWER: Final = Column("idempotent_requests", "answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,13 +102,13 @@ class IdempotentRequests:
             return AnotherRequest()
         if row.status is None:
             return UnderWay()
-        opened = json.loads(self._keys.open(row.answer, _ANSWER, row.id).reveal())
+        opened = json.loads(self._keys.open(row.answer, ANSWER, row.id).reveal())
         return Answer(status=row.status, **opened)
 
     async def finish(self, request_id: UUID, answer: Answer) -> None:
         """Keep the answer of a request that was begun."""
         members = {"media_type": answer.media_type, "location": answer.location, "body": answer.body}
-        sealed = self._keys.seal(Secret(json.dumps(members)), _ANSWER, request_id)
+        sealed = self._keys.seal(Secret(json.dumps(members)), ANSWER, request_id)
         async with self._engine.begin() as connection:
             await connection.execute(_FINISH, {"id": request_id, "status": answer.status, "answer": sealed})
 

@@ -31,6 +31,7 @@ _NONCE_BYTES: Final = 12  # NIST SP 800-38D: the length AES-GCM is made for
 KEY_BYTES: Final = 32  # AES-256
 _FINGERPRINT: Final = b"evergrant: fingerprints of refresh tokens"  # sets the derived key apart from the sealing one
 _SIGNATURE: Final = b"evergrant: signatures of links"  # likewise
+_IDENTITY: Final = b"evergrant: which key this is"  # likewise
 _FINGERPRINT_BYTES: Final = 16  # 128 bits: no two tokens of one installation meet by chance
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 
@@ -50,6 +51,7 @@ class Column:
 ACCESS_TOKEN: Final = Column("grants", "access_token")
 REFRESH_TOKEN: Final = Column("grants", "refresh_token")
 CODE_VERIFIER: Final = Column("authorization_requests", "code_verifier")
+ANSWER: Final = Column("idempotent_requests", "answer")
 
 
 class KeyRing:
@@ -76,10 +78,28 @@ class KeyRing:
         """Return the ids of all keys, the sealing one first."""
         return tuple(self._ciphers)
 
+    @property
+    def sealing_id(self) -> str:
+        """Return the id of the key that seals."""
+        return self._sealing_id
+
+    def identity(self, key_id: str) -> str:
+        """Return what tells a key of the ring from another one under the same id, and nothing else about it."""
+        return hmac.digest(self._fingerprint_keys[key_id], _IDENTITY, "sha256")[:_FINGERPRINT_BYTES].hex()
+
+    def reseal(self, sealed: bytes, column: Column, row: UUID | str) -> bytes:
+        """Return what was sealed for this column of this row, sealed under the key that seals now.
+
+        Raises:
+            UnknownKeyError: as `open` does.
+            BrokenSealError: likewise.
+
+        """
+        return self.seal(self.open(sealed, column, row), column, row)
+
     def seal(self, value: Secret, column: Column, row: UUID | str) -> bytes:
         """Seal a value for one column of one row."""
-        key_id = self._sealing_id.encode("ascii")
-        header = bytes((_FORMAT, len(key_id))) + key_id
+        header = header_of(self._sealing_id)
         nonce = self._random_bytes(_NONCE_BYTES)
         bound = header + column.bound_to(row)
         # JSON can bring half of a surrogate pair; a token that cannot be sealed would be lost.
@@ -139,6 +159,17 @@ def _derived(keys: dict[str, Secret], use: bytes) -> dict[str, bytes]:
     return {key_id: hmac.digest(base64.b64decode(key.reveal()), use, "sha256") for key_id, key in keys.items()}
 
 
+def header_of(key_id: str) -> bytes:
+    """Return the bytes that everything begins with that is sealed under a key."""
+    encoded = key_id.encode("ascii")
+    return bytes((_FORMAT, len(encoded))) + encoded
+
+
+def key_id_of(sealed: bytes) -> str:
+    """Return the id of the key that bytes say they are sealed under."""
+    return sealed[2 : 2 + sealed[1]].decode("ascii", "replace") if len(sealed) > 1 else ""
+
+
 def _split(sealed: bytes, column: Column, row: UUID | str) -> tuple[str, bytes, bytes]:
     end = 2 + sealed[1] if len(sealed) > 1 else 0
     if not sealed or sealed[0] != _FORMAT or len(sealed) < end + _NONCE_BYTES + 16:
@@ -173,8 +204,18 @@ def parse_keys(text: Secret) -> dict[str, Secret]:
     return keys
 
 
-def generate_key(key_id: str, random_bytes: Callable[[int], bytes]) -> Secret:
-    """Make a new key in the form that EVERGRANT_KEYS takes."""
+def check_key_id(key_id: str) -> None:
+    """Refuse what cannot be a key's id.
+
+    Raises:
+        ConfigurationError: says what an id looks like.
+
+    """
     if not _KEY_ID.fullmatch(key_id):
         raise ConfigurationError(f"a key's id has 1 to 32 letters, digits, '_', '.' or '-', not {key_id!r}")
+
+
+def generate_key(key_id: str, random_bytes: Callable[[int], bytes]) -> Secret:
+    """Make a new key in the form that EVERGRANT_KEYS takes."""
+    check_key_id(key_id)
     return Secret(f"{key_id}:{base64.b64encode(random_bytes(KEY_BYTES)).decode('ascii')}")

@@ -479,3 +479,14 @@ class WebhookDelivery(Base):
         ),
         Index("ix_webhook_deliveries_dead", "endpoint", "event_id", postgresql_where=text("dead_at IS NOT NULL")),
     )
+
+
+class SealingKey(Base):
+    """A key that seals, or has sealed, something in this database: a ring that lacks it is refused at the start."""
+
+    __tablename__ = "sealing_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    #: Tells the key from another one under the same id; null until a process that has the key has looked.
+    identity: Mapped[str | None]
+    first_used_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
