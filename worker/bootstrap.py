@@ -89,6 +89,11 @@ def monotonic() -> float:
     return time.clock_gettime(clock)
 
 
+def wall_clock() -> datetime:
+    """Return this machine's idea of the time."""
+    return datetime.now(UTC)
+
+
 def assertion_stamp() -> Stamp:
     """Return time and chance for one client assertion."""
     return Stamp(at=datetime.now(UTC), jti=str(uuid4()))

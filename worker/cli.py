@@ -16,6 +16,7 @@ from worker.commands.catalogue import providers
 from worker.commands.clients import clients
 from worker.commands.console_link import console
 from worker.commands.database import db
+from worker.commands.doctor import doctor
 from worker.commands.drill import drill
 from worker.commands.grants import grants, token
 from worker.commands.keys import keys
@@ -42,6 +43,7 @@ cli.command()(beat)
 cli.command()(web)
 cli.command()(token)
 cli.command()(drill)
+cli.command()(doctor)
 cli.add_typer(grants, name="grants")
 cli.add_typer(reconsent, name="reconsent")
 cli.add_typer(clients, name="clients")

@@ -102,7 +102,7 @@ async def test_nothing_fails_and_nothing_is_missed(
         assert deployment.ended() == []
         logs = deployment.log("worker-1") + deployment.log("worker-2")
 
-    assert (ended.code, ended.err) == (0, "")
+    assert ended.code == 0, ended.err  # of many grants it also says how far it has come
     assert re.search(r"^[\d,]+ rows and 0 entries of the escrow are sealed anew under new$", ended.out.strip())
     assert _counts(database_url) == (ROTATED + RESTING, ROTATED + RESTING)
     ring = KeyRing(parse_keys(new), os.urandom)

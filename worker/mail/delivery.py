@@ -120,26 +120,8 @@ class Delivering:
     async def _connected(self) -> aiosmtplib.SMTP:
         if self._smtp is not None and self._smtp.is_connected:
             return self._smtp
-        server = self._server
-        smtp = aiosmtplib.SMTP(
-            hostname=server.host,
-            port=server.port,
-            username=server.username,
-            password=server.password.reveal() if server.password is not None else None,
-            local_hostname=self._hello,
-            timeout=COMMAND_SECONDS,
-            use_tls=server.tls,
-            start_tls={Starttls.REQUIRED: True, Starttls.OPTIONAL: None, Starttls.OFF: False}[server.starttls]
-            if not server.tls
-            else False,
-            tls_context=self._tls,
-        )
-        async with asyncio.timeout(CONNECT_SECONDS + COMMAND_SECONDS):
-            await smtp.connect(timeout=CONNECT_SECONDS)
-            if smtp.is_ehlo_or_helo_needed:
-                await smtp.ehlo()
-        self._smtp = smtp
-        return smtp
+        self._smtp = await open_connection(self._server, self._hello, self._tls)
+        return self._smtp
 
     async def _envelope(self, smtp: aiosmtplib.SMTP, message: EmailMessage) -> Delivery | None:
         """Name sender and recipients; returns why that is the end of it, or None where the data may follow."""
@@ -182,6 +164,39 @@ class Delivering:
         except (SMTPException, OSError) as error:
             return self._lost(None, _what(error))
         return Accepted()
+
+
+async def open_connection(server: MailServer, hello: str, tls: ssl.SSLContext) -> aiosmtplib.SMTP:
+    """Connect to a mail server, encrypt as its URL says, and sign in.
+
+    Args:
+        server: where.
+        hello: how this host introduces itself.
+        tls: verification settings.
+
+    Raises:
+        SMTPException: what the server said, or that it is not to be had.
+        OSError: likewise.
+
+    """
+    smtp = aiosmtplib.SMTP(
+        hostname=server.host,
+        port=server.port,
+        username=server.username,
+        password=server.password.reveal() if server.password is not None else None,
+        local_hostname=hello,
+        timeout=COMMAND_SECONDS,
+        use_tls=server.tls,
+        start_tls={Starttls.REQUIRED: True, Starttls.OPTIONAL: None, Starttls.OFF: False}[server.starttls]
+        if not server.tls
+        else False,
+        tls_context=tls,
+    )
+    async with asyncio.timeout(CONNECT_SECONDS + COMMAND_SECONDS):
+        await smtp.connect(timeout=CONNECT_SECONDS)
+        if smtp.is_ehlo_or_helo_needed:
+            await smtp.ehlo()
+    return smtp
 
 
 def hello_name(host: str) -> str:

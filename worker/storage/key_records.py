@@ -50,8 +50,11 @@ class KeyRecords:
         )
         self._keys = keys
 
-    def check(self) -> None:
+    def check(self, *, note: bool = True) -> None:
         """See that the ring has every key that this database needs, and note the one that seals from now on.
+
+        Args:
+            note: whether to; a look that changes nothing does not.
 
         Raises:
             ConfigurationError: names the key and what it seals, or says that another key has its id.
@@ -59,13 +62,13 @@ class KeyRecords:
         """
         with self._engine.begin() as connection:
             recorded = {row.id: row.identity for row in connection.execute(_RECORDS)}
-            if self._keys.sealing_id not in recorded:
+            if note and self._keys.sealing_id not in recorded:
                 self._note(connection, self._keys.sealing_id)
         for key_id, identity in recorded.items():
             if key_id not in self._keys.key_ids:
-                self._lacks(key_id)
+                self._lacks(key_id, note=note)
             elif identity is None:
-                self._look_once(key_id)
+                self._look_once(key_id, note=note)
             elif identity != self._keys.identity(key_id):
                 raise _another(key_id)
 
@@ -77,10 +80,11 @@ class KeyRecords:
     def _note(self, connection: Connection, key_id: str) -> None:
         connection.execute(_NOTE, {"id": key_id, "identity": self._keys.identity(key_id)})
 
-    def _lacks(self, key_id: str) -> None:
+    def _lacks(self, key_id: str, *, note: bool) -> None:
         found = self._uses(key_id)
         if found == []:
-            self.forget(key_id)  # it was re-sealed and taken out of the ring by hand
+            if note:
+                self.forget(key_id)  # it was re-sealed and taken out of the ring by hand
             return
         used = "; what it seals could not be counted in time" if found is None else f" and seals {', '.join(found)}"
         raise ConfigurationError(
@@ -106,7 +110,7 @@ class KeyRecords:
             return None
         return found
 
-    def _look_once(self, key_id: str) -> None:
+    def _look_once(self, key_id: str, *, note: bool) -> None:
         """See whether a key opens what another version of Evergrant has sealed, and note which key it is."""
         header = header_of(key_id)
         with self._engine.begin() as connection:
@@ -116,7 +120,8 @@ class KeyRecords:
                     self._keys.open(row.refresh_token, REFRESH_TOKEN, row.id)
                 except BrokenSealError:
                     raise _another(key_id) from None
-            connection.execute(_IDENTIFY, {"id": key_id, "identity": self._keys.identity(key_id)})
+            if note:
+                connection.execute(_IDENTIFY, {"id": key_id, "identity": self._keys.identity(key_id)})
 
 
 def _another(key_id: str) -> ConfigurationError:
