@@ -156,6 +156,10 @@ class Container:
         self.webhooks.stop()
         self.mails.stop()
 
+    def complaints(self) -> list[str]:
+        """Return which threads of this process have ended though they should not have; empty while all is well."""
+        return [f"thread {name} has ended" for name in self.rotation.settles.ended_threads()]
+
     async def close(self) -> None:
         """Close connections, to providers, to the broker and to the database."""
         await self.presence.release()
@@ -214,7 +218,10 @@ def create_container(
     keys = KeyRing(parse_keys(settings.require_keys()), os.urandom)
     engine = create_engine(settings.require_database(), connections=CONNECTIONS, name=name)
     http = create_http_client(user_agent=software())
-    observers = Observers(Metrics(registry, time.time))
+    metrics = Metrics(registry, time.time)
+    metrics.expect(clients.clients, mails=settings.smtp_url is not None)
+    metrics.keys.set(len(keys.key_ids))
+    observers = Observers(metrics)
     token_endpoint = TokenEndpoint(http, monotonic, assertion_stamp)
     escrow = Escrow(_shelf(settings, observers, suffix=escrow_entry.SUFFIX, key=escrow_entry.KEY))
     presence = Presence(engine, _chance.random, observers.presence_lost)

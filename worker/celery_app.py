@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 from celery.utils.nodenames import gethostname
+from prometheus_client import REGISTRY
 
+from worker.beat import pulse
 from worker.bootstrap import create_container, read_settings
 from worker.configuration import load_configuration
 from worker.domain.errors import ConfigurationError, EvergrantError
 from worker.logging import configure_logging, get_logger
+from worker.probes import Probes
 from worker.runtime import Runtime
 from worker.settings import Settings
 from worker.start_checks import check_start
@@ -76,7 +80,7 @@ def create_app(settings: Settings, tick_seconds: float, *, has_webhooks: bool = 
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_send_task_events=False,
         timezone="UTC",
-        beat_scheduler="celery.beat:Scheduler",  # in memory: beat is a dumb tick and keeps nothing on disk
+        beat_scheduler="worker.beat:PulsingScheduler",  # in memory: beat is a dumb tick and keeps nothing on disk
         beat_max_loop_interval=tick_seconds,
         beat_schedule={
             "tick": {"task": "evergrant.tick", **tick},
@@ -127,12 +131,35 @@ def _start_runtime(instance: Any, **_fields: Any) -> None:  # noqa: ANN401 -- Ce
         _refuse(ConfigurationError("a worker runs with --pool threads; for more of it, start more processes"))
     try:
         check_start(_settings)
-        _runtimes["worker"] = Runtime(lambda: create_container(_settings, name=f"evergrant worker {gethostname()}"))
+        its = Runtime(lambda: create_container(_settings, name=f"evergrant worker {gethostname()}"))
+        _runtimes["worker"] = its
+        _serve_probes(its.complaints, its.checks)
     except EvergrantError as error:
         _refuse(error)
     except Exception as error:  # Celery would log what a signal raises, and go on without a runtime
         log.exception("worker_start_failed")
         _refuse(EvergrantError(f"the worker could not start: {type(error).__name__}; the log tells more"))
+
+
+@signals.beat_init.connect
+def _start_beat(**_fields: Any) -> None:  # noqa: ANN401 -- Celery's signal
+    try:
+        _serve_probes(pulse.complaints, pulse.checks)
+    except EvergrantError as error:
+        _refuse(error)
+
+
+def _serve_probes(complaints: Callable[[], Sequence[str]], checks: Callable[[], dict[str, str]]) -> None:
+    port = _settings.metrics_port
+    if port is None:
+        return
+    try:
+        Probes(port, REGISTRY, complaints=complaints, checks=checks)
+    except OSError as error:
+        raise ConfigurationError(
+            f"EVERGRANT_METRICS_PORT: cannot listen on port {port}: {error.strerror}; "
+            "give each process of a machine a port of its own"
+        ) from None
 
 
 @signals.worker_ready.connect

@@ -19,6 +19,7 @@ from worker.commands.database import db
 from worker.commands.doctor import doctor
 from worker.commands.drill import drill
 from worker.commands.grants import grants, token
+from worker.commands.health import health
 from worker.commands.keys import keys
 from worker.commands.processes import beat, web, worker
 from worker.commands.reconsent import reconsent
@@ -41,6 +42,7 @@ cli.command()(up)
 cli.command()(worker)
 cli.command()(beat)
 cli.command()(web)
+cli.command()(health)
 cli.command()(token)
 cli.command()(drill)
 cli.command()(doctor)

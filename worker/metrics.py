@@ -1,20 +1,17 @@
 """Prometheus metrics: the names that dashboards and alerts rely on. A label is never a grant.
 
-One process serves its own registry. Where several processes of one machine share PROMETHEUS_MULTIPROC_DIR, as under
-`evergrant up`, their counters are summed by whichever of them is asked.
+What a process counts itself is here; `worker.exposition` says how it is read, `worker.web.gauges` what the database
+knows.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from worker.domain.grant import ClaimedGrant
 from worker.domain.outcome import Outcome, Reason, Rotated, label, reason
@@ -27,7 +24,22 @@ _SETTLE_BUCKETS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0, 10.0, 6
 #: Seconds after `rotate_at`.
 _LAG_BUCKETS: Final = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
 _SCAN_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 2.5, 10.0)
-_SANDBOX: Final = "evergrant_sandbox_"
+# When each series began is a series of its own, which nobody asks for.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+#: What becomes of an attempt to mail (`worker.domain.mail_fate`), and of one whose worker ended.
+MAIL_OUTCOMES: Final = ("sent", "refused", "deferred", "in_doubt", "given_up", "unavailable")
+#: How a doubt ends.
+_RESOLUTIONS: Final = ("rotated", "reconsent_required")
+#: Why grants die, mostly: what a provider says, what was lost, and what has run out.
+_DEATHS: Final = (Reason.INVALID_GRANT, Reason.ROTATION_REPLY_LOST, Reason.REFRESH_TOKEN_EXPIRED)
+
+#: Gives the labels of an exemplar for what is being counted, such as its trace; None where there is none.
+Exemplar = Callable[[], dict[str, str] | None]
+
+
+def no_exemplar() -> None:
+    """Give no exemplar: nothing is traced."""
 
 
 class Metrics:
@@ -36,35 +48,39 @@ class Metrics:
     Args:
         registry: where they are registered.
         clock: the wall clock, as seconds since the epoch, for the scan's timestamp alone.
+        exemplar: gives the trace of a refresh, for whoever asks for OpenMetrics.
 
     """
 
-    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, clock: Callable[[], float], exemplar: Exemplar = no_exemplar
+    ) -> None:
         self._clock = clock
+        self._exemplar = exemplar
         # Their number is bounded: the configuration's clients, and two closed lists.
         self._series = cache(self._refresh_series)
         self.refresh = Counter(
             "evergrant_refresh_total",
-            "Refresh attempts whose outcome was stored.",
+            "Refresh attempts by what came of them; superseded: not stored, for the grant had changed meanwhile.",
             ["client", "outcome", "reason"],
             registry=registry,
         )
         self.refresh_duration = Histogram(
             "evergrant_refresh_duration_seconds",
-            "How long the token endpoint took to answer.",
+            "How long the token endpoint took to answer, in seconds: the POST.",
             ["client"],
             buckets=_REFRESH_BUCKETS,
             registry=registry,
         )
         self.settle_duration = Histogram(
             "evergrant_settle_duration_seconds",
-            "From the answer read to its commit.",
+            "From the answer read to its commit, in seconds: while a rotated token exists in memory only.",
             buckets=_SETTLE_BUCKETS,
             registry=registry,
         )
         self.rotation_lag = Histogram(
             "evergrant_rotation_lag_seconds",
-            "How late after rotate_at the refresh began.",
+            "How late after rotate_at the refresh began, in seconds.",
             ["client"],
             buckets=_LAG_BUCKETS,
             registry=registry,
@@ -90,7 +106,7 @@ class Metrics:
         )
         self.grants_dead = Counter(
             "evergrant_grants_dead_total",
-            "Grants that came to need their owner.",
+            "Grants that came to need their owner, by why.",
             ["client", "reason"],
             registry=registry,
         )
@@ -119,7 +135,10 @@ class Metrics:
             multiprocess_mode="mostrecent",
         )
         self.scan_duration = Histogram(
-            "evergrant_scan_duration_seconds", "How long the scan took.", buckets=_SCAN_BUCKETS, registry=registry
+            "evergrant_scan_duration_seconds",
+            "How long the scan for due grants took, in seconds.",
+            buckets=_SCAN_BUCKETS,
+            registry=registry,
         )
         self.escrow_depth = Gauge(
             "evergrant_escrow_depth",
@@ -133,6 +152,12 @@ class Metrics:
             registry=registry,
             multiprocess_mode="mostrecent",
         )
+        self.keys = Gauge(
+            "evergrant_key_ring_keys",
+            "Keys in EVERGRANT_KEYS: the first seals, the others only open what they have sealed before.",
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
         self.webhook_deliveries = Counter(
             "evergrant_webhook_deliveries_total",
             "Attempts to deliver an event to a webhook endpoint.",
@@ -141,25 +166,44 @@ class Metrics:
         )
         self.webhook_duration = Histogram(
             "evergrant_webhook_duration_seconds",
-            "How long a webhook endpoint took to answer.",
+            "How long a webhook endpoint took to answer, in seconds.",
             ["endpoint"],
             buckets=_REFRESH_BUCKETS,
             registry=registry,
         )
         self.clock_skew = Gauge(
             "evergrant_provider_clock_skew_seconds",
-            "How far the provider's clock is ahead of the database's, to the second.",
+            "How far the provider's clock is ahead of the database's, in seconds; providers tell it to the second.",
             ["provider"],
             registry=registry,
             multiprocess_mode="mostrecent",
         )
 
+    def expect(self, clients: Iterable[str], *, mails: bool) -> None:
+        """Begin the series of the configured clients at 0: of one that begins at 1, no rate sees the first.
+
+        Args:
+            clients: their names.
+            mails: whether owners are mailed.
+
+        """
+        for client in clients:
+            self._series(client, "rotated", Reason.OK)
+            self.grants_revived.labels(client)
+            for resolution in _RESOLUTIONS:
+                self.in_doubt.labels(client, resolution)
+            for why in _DEATHS:
+                self.grants_dead.labels(client, why.value)
+            for outcome in MAIL_OUTCOMES if mails else ():
+                self.reconsent_mails.labels(client, outcome)
+
     def refreshed(self, grant: ClaimedGrant, outcome: Outcome, *, seconds: float, late: timedelta) -> None:
         """Count one refresh whose outcome is stored."""
         count, duration, lag = self._series(grant.client, label(outcome), reason(outcome))
-        count.inc()
-        duration.observe(seconds)
-        lag.observe(late.total_seconds())
+        exemplar = self._exemplar()
+        count.inc(1, exemplar)
+        duration.observe(seconds, exemplar)
+        lag.observe(late.total_seconds(), exemplar)
 
     def _refresh_series(self, client: str, outcome: str, why: Reason) -> tuple[Counter, Histogram, Histogram]:
         return (
@@ -170,7 +214,7 @@ class Metrics:
 
     def settled(self, _grant: ClaimedGrant, *, seconds: float) -> None:
         """Observe the window between an answer and its commit."""
-        self.settle_duration.observe(seconds)
+        self.settle_duration.observe(seconds, self._exemplar())
 
     def outcome_superseded(self, grant: ClaimedGrant, outcome: Outcome) -> None:
         """Count an outcome that was not stored, for the grant had changed."""
@@ -203,43 +247,3 @@ class Metrics:
         for client in rescued.given_up:
             self.grants_dead.labels(client, "rotation_reply_lost").inc()
             self.in_doubt.labels(client, "reconsent_required").inc()
-
-
-def shared_registry(registry: CollectorRegistry) -> CollectorRegistry:
-    """Return what a scrape reads: this process's registry, or all that share a multiprocess folder."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return registry
-    shared = CollectorRegistry()
-    MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
-    return shared
-
-
-def exposition(registry: CollectorRegistry) -> bytes:
-    """Return what a scrape is answered with."""
-    return generate_latest(shared_registry(registry))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SandboxCounts:
-    """What the demo's authorization server says it saw: the other side's view of our promises."""
-
-    presented: int
-    rotations: int
-    double_spends: int
-    faults: int
-
-
-def sandbox_counts(registry: CollectorRegistry) -> SandboxCounts | None:
-    """Return the sandbox's own counts where it runs beside us and shares its metrics, else None."""
-    totals: dict[str, float] = {}
-    for metric in shared_registry(registry).collect():
-        if metric.name.startswith(_SANDBOX):
-            totals[metric.name] = sum(sample.value for sample in metric.samples if sample.name.endswith("_total"))
-    if not totals:
-        return None
-    return SandboxCounts(
-        presented=int(totals.get(f"{_SANDBOX}refresh_presented", 0)),
-        rotations=int(totals.get(f"{_SANDBOX}rotations", 0)),
-        double_spends=int(totals.get(f"{_SANDBOX}double_spends", 0)),
-        faults=int(totals.get(f"{_SANDBOX}faults", 0)),
-    )

@@ -14,9 +14,16 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Final, TypeVar
 
 from worker.bootstrap import Container
+from worker.readiness import readiness
 
 #: Seconds to wait for the loop's own end after its work is done.
 _JOIN_SECONDS: Final = 5.0
+#: Seconds between notes that the loop turns.
+_PULSE_SECONDS: Final = 1.0
+#: Seconds without a turn after which the loop is taken for stuck: a busy one turns many times a second.
+STUCK_SECONDS: Final = 30.0
+#: Seconds for the loop to have its dependencies asked; each of them has two.
+_ASKED_SECONDS: Final = 4.0
 
 T = TypeVar("T")
 
@@ -36,7 +43,9 @@ class Runtime:
         self._started: set[asyncio.Task[object]] = set()
         self._let_go: Future[None] = Future()  # done when nobody may be waited for any longer
         self._stops_at: float | None = None
+        self._turned_at = time.monotonic()
         self._thread.start()
+        self._loop.call_soon_threadsafe(self._turn)
         try:
             self.container = self.run(self._create(create))
         except BaseException:
@@ -46,6 +55,30 @@ class Runtime:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run work on the loop and wait for it; called from any other thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def complaints(self) -> list[str]:
+        """Return what of this process does not run any more; empty while it lives. Called from any thread."""
+        stood = time.monotonic() - self._turned_at
+        stuck = [f"the event loop has not turned for {stood:.0f} s"] if stood > STUCK_SECONDS else []
+        return stuck + self.container.complaints()
+
+    def checks(self) -> dict[str, str]:
+        """Ask what this process depends on; called from any other thread.
+
+        Returns for each `ok` or what is wrong with it.
+        """
+        asked = asyncio.run_coroutine_threadsafe(
+            readiness(self.container.engine, self.container.settings.broker_url), self._loop
+        )
+        try:
+            return asked.result(_ASKED_SECONDS)
+        except TimeoutError:
+            asked.cancel()
+            return {"event_loop": TimeoutError.__name__}
+
+    def _turn(self) -> None:
+        self._turned_at = time.monotonic()
+        self._loop.call_later(_PULSE_SECONDS, self._turn)
 
     def start(self, work: Coroutine[Any, Any, object], event: str) -> None:
         """Start work on the loop and do not wait for it; an error is logged under the event's name."""

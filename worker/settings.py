@@ -52,7 +52,7 @@ class Settings(BaseModel):
     mail_from: Annotated[str, AfterValidator(_sender)] | None = None
     log_format: Literal["json", "console"] | None = None  #: None: console at a terminal, json elsewhere
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    #: Where a worker or beat serves /metrics; none: it serves none.
+    #: Where a worker or beat serves /healthz, /readyz and /metrics; none: it serves none.
     metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
 
     @model_validator(mode="after")

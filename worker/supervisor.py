@@ -35,6 +35,8 @@ _STOP_SECONDS: Final = 30.0
 #: Seconds in which the web process answers, or something is wrong.
 _START_SECONDS: Final = 60.0
 _WRONG_SETUP: Final = 2
+#: A port that only one of the processes could have; the web process serves what all of them count.
+_ONE_PROCESS_EACH: Final = "EVERGRANT_METRICS_PORT"
 
 log = get_logger("evergrant.up")
 
@@ -96,7 +98,8 @@ class Supervisor:
         shutil.rmtree(metrics, ignore_errors=True)
         metrics.mkdir()
         # Counters of all these processes are summed in one scrape of the web process.
-        self._environment = {**environment, "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
+        alone = {name: value for name, value in environment.items() if not name.startswith(_ONE_PROCESS_EACH)}
+        self._environment = {**alone, "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
         self._services = services
         self._port = port
         self._demo = demo

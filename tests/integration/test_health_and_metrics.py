@@ -20,7 +20,7 @@ from tests.support.signing_in import signed_in
 from tests.support.tcp_proxy import TcpProxy
 from worker.sandbox.server import RunningSandbox
 
-#: The contract's metrics that a web process with a container serves by now, with their types.
+#: The contract's metrics, with their types.
 CONTRACT = {
     "evergrant_refresh_total": "counter",
     "evergrant_refresh_duration_seconds": "histogram",
@@ -37,6 +37,9 @@ CONTRACT = {
     "evergrant_grants_dead_total": "counter",
     "evergrant_grants_revived_total": "counter",
     "evergrant_breaker_state": "gauge",
+    "evergrant_brake_state": "gauge",
+    "evergrant_escrow_depth": "gauge",
+    "evergrant_reconsent_mails_total": "counter",
     "evergrant_last_scan_timestamp_seconds": "gauge",
     "evergrant_scan_duration_seconds": "histogram",
     "evergrant_provider_clock_skew_seconds": "gauge",
@@ -190,6 +193,7 @@ def test_counters_are_served_without_the_database(
     assert scrape.status_code == 200
     assert sample(scrape.text, "evergrant_refresh_total", client=client.name, outcome="rotated", reason="ok") == 2
     assert "evergrant_grants" not in families(scrape.text)
+    assert sample(scrape.text, "evergrant_database_reachable") == 0
 
 
 @pytest.fixture

@@ -42,7 +42,8 @@ async def oldest(database_url: str) -> int:
     """Return what the product reads."""
     engine = create_engine(Secret(database_url), connections=1, name="test")
     try:
-        return await read_oldest_snapshot(engine)
+        async with engine.connect() as connection:
+            return await read_oldest_snapshot(connection)
     finally:
         await engine.dispose()
 

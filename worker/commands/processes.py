@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Any, NoReturn
 
 import click
 import typer
 import uvicorn
 from celery.bin.celery import celery as celery_command
-from prometheus_client import REGISTRY, start_http_server
+from prometheus_client import REGISTRY
 
 from worker.bootstrap import create_container, read_settings
 from worker.logging import configure_logging
@@ -23,7 +22,6 @@ def worker() -> None:
     """
     from worker.celery_app import app  # noqa: PLC0415 -- importing it reads the settings and ends the process if wrong
 
-    _serve_metrics()
     # --without-mingle and --without-gossip: workers need not know each other, for the rows decide.
     _celery(app, ["worker", "--loglevel", "WARNING", "--without-mingle", "--without-gossip"])
 
@@ -65,9 +63,3 @@ def _celery(app: Any, arguments: list[str]) -> NoReturn:  # noqa: ANN401 -- Cele
     except click.exceptions.Exit as ended:
         code = ended.exit_code
     raise typer.Exit(code if isinstance(code, int) else 0)
-
-
-def _serve_metrics() -> None:
-    port = read_settings().metrics_port
-    if port is not None and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        start_http_server(port)

@@ -34,6 +34,8 @@ class ClientFigures:
     #: due, and is not counted till then. Each of the three is counted up to `COUNTED_AT_MOST`.
     expired_access_tokens: int
     in_flight: int
+    #: Grants whose consent is about to end, were noted for it and not consented to anew; counted likewise.
+    consents_ending: int
     paused_by_operator: bool
     throttled_until: datetime | None
     breaker_opened_at: datetime | None
@@ -51,7 +53,7 @@ class ClientFigures:
 # later. The first has to read rows for their state: an index entry of a grant that is not rotated is none that is due.
 _FIGURES: Final = text("""
     SELECT c.client, due.overdue, due.oldest_overdue, leased.in_flight,
-           due.expired + leased.expired + put_off.expired AS expired
+           due.expired + leased.expired + put_off.expired AS expired, ending.consents AS consents_ending
       FROM unnest(CAST(:clients AS text[])) AS c (client)
      CROSS JOIN LATERAL (
            SELECT count(*) AS overdue,
@@ -73,6 +75,13 @@ _FIGURES: Final = text("""
                     WHERE client = c.client AND state = 'active' AND (failures > 0 OR strikes > 0)
                       AND access_expires_at <= now() AND leased_until IS NULL AND rotate_at > now()
                     ORDER BY access_expires_at LIMIT :counted) AS counted) AS put_off
+     CROSS JOIN LATERAL (
+           SELECT count(*) AS consents
+             FROM (SELECT FROM reconsent_mails AS m JOIN grants AS g ON g.id = m.grant_id
+                    WHERE m.client = c.client AND m.kind = 'expiring' AND m.death > now()
+                      AND g.state IN ('active', 'in_doubt', 'suspect')
+                      AND coalesce(g.consented_at, g.created_at) < m.created_at
+                    LIMIT :counted) AS counted) AS ending
 """)
 _STATUSES: Final = text("""
     SELECT client, paused_by_operator, CASE WHEN throttled_until > now() THEN throttled_until END AS throttled_until,
@@ -100,6 +109,7 @@ async def read_client_figures(engine: AsyncEngine, configured: Sequence[str]) ->
                 oldest_overdue_seconds=figure.oldest_overdue,
                 expired_access_tokens=figure.expired,
                 in_flight=figure.in_flight,
+                consents_ending=figure.consents_ending,
                 paused_by_operator=status is not None and status.paused_by_operator,
                 throttled_until=status.throttled_until if status is not None else None,
                 breaker_opened_at=status.breaker_opened_at if status is not None else None,

@@ -93,6 +93,10 @@ class CommitThreads:
         self.start()
         self._commits.put(commit)
 
+    def ended(self) -> list[str]:
+        """Return the names of the threads that have ended though they were not told to."""
+        return [thread.name for thread in self._threads if not thread.is_alive()]
+
     def close(self) -> None:
         """Commit what is waiting, and end the threads."""
         for _ in self._threads:

@@ -30,6 +30,18 @@ _HELD: Final = text("""
        AND pid = pg_backend_pid() AND granted
 """)
 
+_COUNT: Final = text("""
+    SELECT count(*) FROM pg_locks
+     WHERE locktype = 'advisory' AND classid = CAST(:presence AS oid) AND granted
+       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+""")
+
+
+async def count_workers(connection: AsyncConnection) -> int:
+    """Return how many workers are there, by their locks; those with `session_lock = false` are not seen."""
+    found: int = (await connection.execute(_COUNT, {"presence": PRESENCE})).scalar_one()
+    return found
+
 
 class Presence:
     """Holds this worker's lock and says under which number its claims are to be recorded.

@@ -118,6 +118,10 @@ class SettleQueue:
         """Tell whether the tokens of a settlement that was not stored wait in the escrow."""
         return self._escrow.is_kept(lease)
 
+    def ended_threads(self) -> list[str]:
+        """Return the names of committing threads that have ended by themselves: nothing is stored without them."""
+        return self._threads.ended()
+
     async def close(self) -> None:
         """End the committing threads and close their connections."""
         await asyncio.to_thread(self._threads.close)

@@ -422,6 +422,8 @@ class ReconsentMail(Base):
         Index("ix_reconsent_mails_recipient", "recipient", "sent_at"),
         Index("ix_reconsent_mails_message_id", "message_id", postgresql_where=text("message_id IS NOT NULL")),
         Index("ix_reconsent_mails_created_at", "created_at", "id"),
+        # The consents that are about to end, by client and end.
+        Index("ix_reconsent_mails_ending", "client", "death", postgresql_where=text("kind = 'expiring'")),
     )
 
 

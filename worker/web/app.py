@@ -46,7 +46,12 @@ def create_web_app(create: Callable[[], Container], registry: CollectorRegistry 
         container = create()
         app.state.container = container
         clients = list(container.configuration.registry.clients)
-        app.state.gauges = DatabaseGauges(container.engine, clients, container.webhooks)
+        app.state.gauges = DatabaseGauges(
+            container.engine,
+            clients,
+            container.webhooks,
+            counts_workers=container.configuration.worker.session_lock,
+        )
         storing = asyncio.create_task(container.consent_store.keep_storing())
         try:
             yield

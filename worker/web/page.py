@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 from worker.bootstrap import Container
 from worker.domain.grant import GrantState
 from worker.domain.roles import Role
-from worker.metrics import sandbox_counts
+from worker.exposition import sandbox_counts
 from worker.storage.overview import read_overview
 from worker.web.dependencies import TheContainer, ThePages
 from worker.web.page_route import PersonHere, ThePerson, page_router

@@ -9,7 +9,7 @@ from typing import Final
 
 from worker.domain.facts import Keep
 from worker.domain.grant import ROTATED_STATES, GrantState
-from worker.metrics import SandboxCounts
+from worker.exposition import SandboxCounts
 from worker.oauth.client import Client
 from worker.storage.client_figures import ClientFigures
 from worker.storage.overview import Overview
