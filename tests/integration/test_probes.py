@@ -53,8 +53,9 @@ def test_worker_and_beat_say_how_they_are(database_url: str, broker_url: str, ke
         ) as deployment,
     ):
         worker, beat = start(deployment, "worker"), start(deployment, "beat")
-        for port in (worker, beat):
-            wait_until(lambda port=port: answer(port, "readyz")[0] == 200, _STARTS_WITHIN, "both are ready")
+        wait_until(
+            lambda: answer(worker, "readyz")[0] == answer(beat, "readyz")[0] == 200, _STARTS_WITHIN, "both are ready"
+        )
         command_line = CommandLine(folder=tmp_path)
 
         assert answer(worker, "healthz") == answer(beat, "healthz") == (200, '{"status": "ok"}')

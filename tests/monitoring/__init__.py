@@ -1,0 +1,1 @@
+"""What SREs install: rules, alerts, dashboards, held against a real Prometheus."""
