@@ -55,7 +55,7 @@ format: $(VENV)/installed-dev ## let ruff mend what it can
 
 lock: $(VENV)/uv-installed ## pin all dependencies with hashes, without any download address
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --extra embedded pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --extra embedded --group dev pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --extra embedded --extra traces --group dev pyproject.toml -o requirements-dev.lock
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --group bench -c requirements-dev.lock -o requirements-bench.lock
 
 clean: ## remove the virtual environment and caches; the data in .evergrant stay
