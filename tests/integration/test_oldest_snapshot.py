@@ -42,8 +42,7 @@ async def oldest(database_url: str) -> int:
     """Return what the product reads."""
     engine = create_engine(Secret(database_url), connections=1, name="test")
     try:
-        async with engine.connect() as connection:
-            return await read_oldest_snapshot(connection)
+        return await read_oldest_snapshot(engine)
     finally:
         await engine.dispose()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 # As PostgreSQL's GetOldestNonRemovableTransactionId reckons for ordinary tables: this database's sessions, by their
 # snapshot or their own transaction, and standbys' feedback; not a running vacuum, which looks at no row's content. A
@@ -25,11 +25,12 @@ _OLDEST: Final = text("""
 """)
 
 
-async def read_oldest_snapshot(connection: AsyncConnection) -> int:
+async def read_oldest_snapshot(engine: AsyncEngine) -> int:
     """Return how many transactions have begun since the oldest snapshot that keeps dead rows from being removed.
 
     Sessions of other roles are seen only by a member of `pg_read_all_stats`; replication slots and prepared
     transactions by everybody.
     """
-    found: int = (await connection.execute(_OLDEST)).scalar_one()
+    async with engine.connect() as connection:
+        found: int = (await connection.execute(_OLDEST)).scalar_one()
     return found

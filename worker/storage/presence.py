@@ -37,9 +37,10 @@ _COUNT: Final = text("""
 """)
 
 
-async def count_workers(connection: AsyncConnection) -> int:
+async def count_workers(engine: AsyncEngine) -> int:
     """Return how many workers are there, by their locks; those with `session_lock = false` are not seen."""
-    found: int = (await connection.execute(_COUNT, {"presence": PRESENCE})).scalar_one()
+    async with engine.connect() as connection:
+        found: int = (await connection.execute(_COUNT, {"presence": PRESENCE})).scalar_one()
     return found
 
 

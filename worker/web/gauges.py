@@ -88,14 +88,11 @@ class DatabaseGauges:
     async def _read(self) -> _Found:
         figures = await read_client_figures(self._engine, self._clients)
         statuses = await self._webhooks.statuses()
-        async with self._engine.connect() as connection:
-            oldest_snapshot = await read_oldest_snapshot(connection)
-            workers = await count_workers(connection)
         return _Found(
             figures=figures,
             endpoints=[found for found in statuses if found.name in self._webhooks.endpoints],
-            oldest_snapshot=oldest_snapshot,
-            workers=workers,
+            oldest_snapshot=await read_oldest_snapshot(self._engine),
+            workers=await count_workers(self._engine),
         )
 
 
