@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import httpx
@@ -73,6 +73,9 @@ from worker.usecases.store_consent import ConsentStore
 from worker.usecases.webhooks import Webhooks
 from worker.usecases.window import Window
 from worker.webhooks.sender import Sender
+
+if TYPE_CHECKING:
+    from worker.openid.flow import OpenIdFlow
 
 #: Connections of one process's event loop: ticks and requests hold one for some milliseconds each, the presence one.
 #: Claims and settles have connections of their own, so that neither waits for anything else.
@@ -143,6 +146,7 @@ class Container:
     operations: GrantOperations
     api_access: ApiAccess
     sessions: Sessions
+    openid: OpenIdFlow | None  #: None: people sign in by links alone
     audit: AuditLog
     idempotent_requests: IdempotentRequests
     webhooks: Webhooks
@@ -192,6 +196,14 @@ def create_schema(settings: Settings) -> Schema:
 def _shelf(settings: Settings, observers: Observers, *, suffix: str, key: str) -> EscrowShelf:
     homes = escrow_homes(settings.home_dir / "escrow", settings.broker_url, suffix=suffix, key=key)
     return EscrowShelf(homes, observers.escrow_failed, observers.escrow_refused)
+
+
+def _openid(settings: Settings, configuration: Configuration, keys: KeyRing) -> OpenIdFlow | None:
+    if configuration.sign_in is None:
+        return None
+    from worker.openid.flow import OpenIdFlow  # noqa: PLC0415 -- Authlib takes a while to load, and few need it
+
+    return OpenIdFlow(configuration.sign_in, f"{settings.public_url.rstrip('/')}/sign-in/callback", keys, time.time)
 
 
 def create_container(
@@ -368,6 +380,7 @@ def create_container(
             random_bytes=os.urandom,
             new_id=uuid4,
         ),
+        openid=_openid(settings, configuration, keys),
         audit=AuditLog(engine),
         escrow=escrow,
         presence=presence,

@@ -18,6 +18,7 @@ from worker.mail.writing import check_templates
 from worker.oauth.provider_values import Duration
 from worker.oauth.registry import Registry, build_registry
 from worker.oauth.validation import validated
+from worker.openid.table import SignInRules, build_sign_in
 from worker.packaged import catalogue_path
 from worker.settings import DEFAULT_CONFIG, Settings
 from worker.webhooks.endpoint import Endpoint, build_endpoints
@@ -28,7 +29,7 @@ LEASE_MARGIN: Final = timedelta(seconds=10)
 SHORTEST_LINEAGE: Final = timedelta(hours=1)
 #: The database lets nothing of the audit log go that is younger.
 SHORTEST_AUDIT: Final = timedelta(days=30)
-_TABLES: Final = ("providers", "clients", "webhooks", "mails", "worker", "web")
+_TABLES: Final = ("providers", "clients", "webhooks", "mails", "worker", "web", "sign_in")
 
 
 def _long_enough(lineage: timedelta) -> timedelta:
@@ -84,6 +85,7 @@ class Configuration:
     registry: Registry
     worker: WorkerLimits
     web: WebLimits
+    sign_in: SignInRules | None
     webhooks: Mapping[str, Endpoint]
     mails: MailTable
     catalogue: Mapping[str, Any]  #: the shipped facts, as they are written
@@ -120,6 +122,7 @@ def load_configuration(settings: Settings, environment: Mapping[str, str] | None
         worker = validated(WorkerLimits, "worker", tables.get("worker", {}))
         _check_lease(worker, registry)
         web = validated(WebLimits, "web", tables.get("web", {}))
+        sign_in = build_sign_in(tables.get("sign_in"), clients=tuple(registry.clients), environment=environment)
         mails = validated(MailTable, "mails", tables.get("mails", {}))
         check_templates(mails.templates)
     except ConfigurationError as error:
@@ -128,6 +131,7 @@ def load_configuration(settings: Settings, environment: Mapping[str, str] | None
         registry=registry,
         worker=worker,
         web=web,
+        sign_in=sign_in,
         webhooks=webhooks,
         mails=mails,
         catalogue=catalogue,

@@ -19,6 +19,7 @@ from worker.domain.secret import Secret
 _QUIET: Final = (
     "aiohttp.access",
     "alembic",
+    "authlib",  # and at DEBUG what a request holds
     "celery.app.trace",
     "celery.beat",
     "celery.worker.consumer.connection",

@@ -48,9 +48,7 @@ def authenticate(
     named = {"client_id": client.client_id}
     match method:
         case ClientAuth.CLIENT_SECRET_BASIC:
-            # Both parts are form-encoded before they are joined (RFC 6749 section 2.3.1), or a colon breaks them.
-            pair = f"{_encoded(client.client_id)}:{_encoded(secret)}"
-            return Credentials(headers=_basic(pair), parameters={}, secrets=secrets)
+            return Credentials(headers=basic(client.client_id, secret), parameters={}, secrets=secrets)
         case ClientAuth.SECRET_AS_BASIC_USER:
             return Credentials(headers=_basic(f"{_encoded(secret)}:"), parameters={}, secrets=secrets)
         case ClientAuth.CLIENT_SECRET_POST:
@@ -61,6 +59,14 @@ def authenticate(
             return Credentials(headers={}, parameters=parameters, secrets=(assertion,))
         case ClientAuth.TLS_CLIENT_AUTH | ClientAuth.SELF_SIGNED_TLS_CLIENT_AUTH | ClientAuth.NONE:
             return Credentials(headers={}, parameters=named, secrets=())
+
+
+def basic(client_id: str, secret: str) -> dict[str, str]:
+    """Return the header of `client_secret_basic`.
+
+    Both parts are form-encoded before they are joined (RFC 6749 section 2.3.1), or a colon breaks them.
+    """
+    return _basic(f"{_encoded(client_id)}:{_encoded(secret)}")
 
 
 def _basic(pair: str) -> dict[str, str]:

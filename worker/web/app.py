@@ -13,11 +13,12 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from worker.bootstrap import Container, software
-from worker.web import consent, health, metrics, page, reconsent, sign_in
+from worker.web import consent, health, metrics, page, reconsent, sign_in, sign_in_openid
 from worker.web.api.application import add_api
 from worker.web.gauges import DatabaseGauges
 from worker.web.headers import SecurityHeaders
 from worker.web.pages import Pages
+from worker.web.sign_in_rate import SignInRate
 
 HERE: Final = Path(__file__).parent
 #: Everything but the JSON API and the static files. Each route declares its role, or that it is public.
@@ -28,6 +29,7 @@ ROUTERS: Final = (
     metrics.router,
     sign_in.public,
     sign_in.router,
+    sign_in_openid.router,
     page.router,
 )
 
@@ -63,6 +65,7 @@ def create_web_app(create: Callable[[], Container], registry: CollectorRegistry 
     app = FastAPI(title="Evergrant", version=software(), lifespan=lifespan, openapi_url=None)
     app.state.pages = Pages(HERE / "templates")
     app.state.registry = registry
+    app.state.sign_in_rate = SignInRate()
     app.add_middleware(SecurityHeaders)
     for router in ROUTERS:
         # As they are, each with what it declares: `include_router` would build its routes anew at the first request.

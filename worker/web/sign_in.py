@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Annotated, Final
+from urllib.parse import urlencode
 
 from fastapi import Query, Request
 from fastapi.responses import RedirectResponse, Response
@@ -21,6 +22,7 @@ from worker.web.dependencies import TheContainer, ThePages
 from worker.web.page_route import SIGN_IN, TheNotes, ThePerson, page_router, person_here, public_router
 from worker.web.pages import Link, Pages
 from worker.web.session_cookie import brought_session, hand_out_session, may_hold_sessions, take_back_session
+from worker.web.sign_in_rate import SignInRate
 
 public = public_router()
 router = page_router()
@@ -38,20 +40,23 @@ async def sign_in(
 ) -> Response:
     """Say how to sign in; who has signed in already goes on."""
     if not may_hold_sessions(container):
-        return pages.message(HTTPStatus.FORBIDDEN, "Nobody can sign in here", _NEEDS_HTTPS)
+        return nobody_here(pages)
     try:
         if await person_here(request, container) is not None:
             return RedirectResponse(own_path(return_to), HTTPStatus.SEE_OTHER)
     except AWAY as error:
-        return _database_away(pages, error)
-    return pages.render("sign_in.html", return_to=own_path(return_to))
+        return database_away(pages, error)
+    rules = container.configuration.sign_in
+    start = f"{SIGN_IN}/start?{urlencode({'return_to': own_path(return_to)})}"
+    return pages.render("sign_in.html", at=rules.display_name if rules is not None else None, start=start)
 
 
 @public.get(f"{SIGN_IN}/link/{{link}}", response_model=None, include_in_schema=False)
 async def by_link(request: Request, link: str, container: TheContainer, pages: ThePages) -> Response:
     """Sign somebody in by a link that was printed for them."""
-    if not may_hold_sessions(container):
-        return pages.message(HTTPStatus.FORBIDDEN, "Nobody can sign in here", _NEEDS_HTTPS)
+    refused = await refused_entry(request, container, pages)
+    if refused is not None:
+        return refused
     try:
         person = await container.sessions.use_link(Secret(link))
         if person is None:
@@ -60,7 +65,7 @@ async def by_link(request: Request, link: str, container: TheContainer, pages: T
             return pages.message(HTTPStatus.GONE, "This link was used or has run out", text, links=[again])
         return await begin_session(request, container, person, FIRST_PAGE, by="link")
     except AWAY as error:
-        return _database_away(pages, error)
+        return database_away(pages, error)
 
 
 @router.act("/sign-out", Role.READER, Act.SIGN_OUT)
@@ -105,6 +110,24 @@ async def begin_session(
     return response
 
 
+async def refused_entry(request: Request, container: Container, pages: Pages) -> Response | None:
+    """Return what is said to whoever may not try to sign in: there is no safe cookie, or it was tried too often."""
+    if not may_hold_sessions(container):
+        return nobody_here(pages)
+    rate: SignInRate = request.app.state.sign_in_rate
+    if await rate.may_try(address_of(request, container)):
+        return None
+    text = "Somebody at your address has tried too often. Wait a minute, then begin again; no link was used."
+    answer = pages.message(HTTPStatus.TOO_MANY_REQUESTS, "Not so fast", text)
+    answer.headers["Retry-After"] = "60"
+    return answer
+
+
+def nobody_here(pages: Pages) -> Response:
+    """Return what is said where no cookie can hold a session safely."""
+    return pages.message(HTTPStatus.FORBIDDEN, "Nobody can sign in here", _NEEDS_HTTPS)
+
+
 def _signed_out(container: Container) -> Response:
     response = RedirectResponse(SIGN_IN, HTTPStatus.SEE_OTHER)
     take_back_session(response, container)
@@ -113,7 +136,8 @@ def _signed_out(container: Container) -> Response:
     return response
 
 
-def _database_away(pages: Pages, error: BaseException) -> Response:
+def database_away(pages: Pages, error: BaseException) -> Response:
+    """Return what is said while nobody can sign in for want of the database."""
     log.error("nobody_signed_in", error=type(error).__name__)
     text = "Wait a moment and try again; no link was used."
     return pages.message(HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer", text)

@@ -84,6 +84,7 @@ class OidcProvider:
         access_token_lifetime: timedelta = timedelta(hours=1),
         refresh_token_lifetime: timedelta = timedelta(days=14),
         grant_lifetime: timedelta = timedelta(days=365),
+        groups: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Take the options; nothing starts yet.
 
@@ -92,6 +93,7 @@ class OidcProvider:
             access_token_lifetime: in whole seconds, at least 1.
             refresh_token_lifetime: in whole seconds, at least 1; each rotated refresh token starts it anew.
             grant_lifetime: in whole seconds, at least 1; counted from consent, and no refresh moves it.
+            groups: what accounts have in their claim `groups`, by their names.
 
         Raises:
             ValueError: a lifetime is not a positive number of whole seconds.
@@ -101,6 +103,7 @@ class OidcProvider:
             "access_token_lifetime": _whole_seconds("access_token_lifetime", access_token_lifetime),
             "refresh_token_lifetime": _whole_seconds("refresh_token_lifetime", refresh_token_lifetime),
             "grant_lifetime": _whole_seconds("grant_lifetime", grant_lifetime),
+            "groups": {name: list(found) for name, found in (groups or {}).items()},
         }
         self._server: ChildServer | None = None
 

@@ -4,6 +4,7 @@
 //   access_token_lifetime   seconds
 //   refresh_token_lifetime  seconds, counted anew for each rotated refresh token
 //   grant_lifetime          seconds from consent, an end that no refresh moves
+//   groups                  by the name of an account, what its claim `groups` holds; told with the scope `profile`
 import { randomBytes } from 'node:crypto';
 
 // First, for it turns what oidc-provider prints to stderr.
@@ -17,17 +18,18 @@ const { default: MemoryAdapter } = await import('oidc-provider/lib/adapters/memo
 const SIDE_LIFETIME_S = 3_600;
 
 function scopesOf(clients) {
-  return [...new Set(['openid', 'offline_access', ...clients.flatMap((client) => (client.scope ?? '').split(' '))])]
+  return [...new Set(['openid', 'offline_access', 'profile', ...clients.flatMap((client) => (client.scope ?? '').split(' '))])]
     .filter(Boolean);
 }
 
 function buildProvider(issuer, wanted, store) {
   return new Provider(issuer, {
     adapter: (model) => new MemoryAdapter(model, store),
+    claims: { openid: ['sub'], profile: ['groups'] },
     clients: wanted.clients,
     cookies: { keys: [randomBytes(32).toString('base64url')] },
     features: { devInteractions: { enabled: true }, revocation: { enabled: true } },
-    findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
+    findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id, groups: wanted.groups[id] }) }),
     pkce: { required: () => false },
     rotateRefreshToken: true,
     scopes: scopesOf(wanted.clients),
