@@ -70,6 +70,7 @@ from worker.usecases.operate import GrantOperations
 from worker.usecases.rotate import Rotation
 from worker.usecases.sessions import Sessions
 from worker.usecases.store_consent import ConsentStore
+from worker.usecases.token_audit import TokenAudit
 from worker.usecases.webhooks import Webhooks
 from worker.usecases.window import Window
 from worker.webhooks.sender import Sender
@@ -148,6 +149,7 @@ class Container:
     sessions: Sessions
     openid: OpenIdFlow | None  #: None: people sign in by links alone
     audit: AuditLog
+    token_audit: TokenAudit
     idempotent_requests: IdempotentRequests
     webhooks: Webhooks
     escrow: Escrow
@@ -174,6 +176,7 @@ class Container:
         await self.rotation.settles.close()
         await self.consent_store.escrow.close()
         await self.api_access.close()
+        await self.token_audit.close()
         await self.read_engine.dispose()
         await self.engine.dispose()
 
@@ -249,6 +252,7 @@ def create_container(
     claims = Claims(claim_engine, keys, monotonic, lambda: presence.worker)
     reads = create_read_engine(settings.require_database(), connections=READ_CONNECTIONS, name=f"{name}: reads")
     held_tokens = HeldTokens(reads, keys)
+    audit = AuditLog(engine)
     grants = Grants(engine)
     consents = Consents(engine, keys)
     rotation = Rotation(
@@ -322,6 +326,7 @@ def create_container(
             tick=monotonic,
             draw=_chance.random,
             keep_rotations=limits.keep_rotations,
+            keep_audit=configuration.web.keep_audit,
         ),
         access_tokens=AccessTokens(
             held_tokens=held_tokens,
@@ -381,7 +386,8 @@ def create_container(
             new_id=uuid4,
         ),
         openid=_openid(settings, configuration, keys),
-        audit=AuditLog(engine),
+        audit=audit,
+        token_audit=TokenAudit(log=audit, dropped=observers.audit_dropped),
         escrow=escrow,
         presence=presence,
         mails=create_mails(

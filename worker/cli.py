@@ -12,6 +12,7 @@ import typer
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from worker.commands.api_tokens import api_tokens
+from worker.commands.audit import audit
 from worker.commands.catalogue import providers
 from worker.commands.clients import clients
 from worker.commands.console_link import console
@@ -46,6 +47,7 @@ cli.command()(health)
 cli.command()(token)
 cli.command()(drill)
 cli.command()(doctor)
+cli.command()(audit)
 cli.add_typer(grants, name="grants")
 cli.add_typer(reconsent, name="reconsent")
 cli.add_typer(clients, name="clients")

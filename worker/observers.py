@@ -197,6 +197,10 @@ class Observers:
         self._metrics.mailed(clients, "in_doubt")
         log.warning("mails_given_back", grants=len(clients))
 
+    def audit_dropped(self, entries: int) -> None:
+        """Log that entries of the audit log are lost: the database was away for longer than they can wait."""
+        log.error("audit_entries_lost", entries=entries)
+
     def failed(self, event: str, error: BaseException) -> None:
         """Log what could not be done for one grant or event."""
         log.error(event, error=type(error).__name__, exc_info=error)

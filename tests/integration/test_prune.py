@@ -47,6 +47,6 @@ async def test_what_came_out_of_order_goes_with_the_next_call(make_container: Co
             """,
         )
 
-        assert await prune(container.engine, keep_rotations=timedelta(minutes=60)) == 2
-        assert await prune(container.engine, keep_rotations=timedelta(minutes=25)) == 1
+        assert await prune(container.engine, keep_rotations=timedelta(minutes=60), keep_audit=timedelta(days=30)) == 2
+        assert await prune(container.engine, keep_rotations=timedelta(minutes=25), keep_audit=timedelta(days=30)) == 1
         assert await value(container, "SELECT generation FROM rotations") == 20

@@ -46,6 +46,7 @@ class RunningWeb:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(

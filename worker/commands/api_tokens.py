@@ -10,7 +10,9 @@ from uuid import UUID
 import typer
 
 from worker.bootstrap import Container
+from worker.commands.acting import Acting
 from worker.commands.console import AsJson, fail, print_json, print_table, with_container
+from worker.domain.audit import Act
 from worker.domain.duration import parse_duration
 from worker.domain.roles import Role
 from worker.domain.secret import Secret
@@ -40,9 +42,12 @@ def create(
     lifetime = _lifetime(expires) if expires is not None else None
 
     async def work(container: Container) -> tuple[UUID, Secret]:
-        return await container.api_access.create(role, client=client, name=name, lifetime=lifetime)
+        token_id, token = await container.api_access.create(role, client=client, name=name, lifetime=lifetime)
+        acting.details["token"] = str(token_id)
+        return token_id, token
 
-    _token_id, token = with_container(work)
+    acting = Acting(act=Act.API_TOKEN_MADE, client=client, details={"name": name, "role": role.value})
+    _token_id, token = with_container(work, acting)
     typer.echo(token.reveal())
 
 
@@ -84,7 +89,14 @@ def revoke(token_id: UUID) -> None:
 
     Example: evergrant api-tokens revoke 018f3c5e-0000-4000-8000-000000000000
     """
-    if not with_container(lambda container: container.api_access.tokens.revoke(token_id)):
+
+    async def work(container: Container) -> bool:
+        revoked = await container.api_access.tokens.revoke(token_id)
+        acting.failed = not revoked
+        return revoked
+
+    acting = Acting(act=Act.API_TOKEN_REVOKED, details={"token": str(token_id)})
+    if not with_container(work, acting):
         fail(f"there is no API token {token_id} that is not revoked already")
     typer.echo(f"{token_id} is revoked")
 

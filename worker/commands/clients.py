@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from worker.bootstrap import Container
+from worker.commands.acting import Acting
 from worker.commands.console import AsJson, print_json, print_table, with_container
+from worker.domain.audit import Act
 from worker.domain.grant import GrantState
 from worker.storage.client_figures import ClientFigures, read_client_figures
 
@@ -53,7 +55,7 @@ def pause(client: ClientName) -> None:
 
     Example: evergrant clients pause askara-main
     """
-    changed = _change(client, lambda container: container.statuses.pause(client))
+    changed = _change(client, Act.CLIENT_PAUSED, lambda container: container.statuses.pause(client))
     typer.echo(f"{client} is paused" if changed else f"{client} was paused already")
 
 
@@ -63,16 +65,16 @@ def resume(client: ClientName) -> None:
 
     Example: evergrant clients resume askara-main
     """
-    changed = _change(client, lambda container: container.statuses.resume(client))
+    changed = _change(client, Act.CLIENT_RESUMED, lambda container: container.statuses.resume(client))
     typer.echo(f"{client} is refreshed again" if changed else f"nothing held {client} back")
 
 
-def _change(client: str, act: Callable[[Container], Awaitable[bool]]) -> bool:
+def _change(client: str, act: Act, change: Callable[[Container], Awaitable[bool]]) -> bool:
     async def work(container: Container) -> bool:
         container.configuration.registry.client(client)
-        return await act(container)
+        return await change(container)
 
-    return with_container(work)
+    return with_container(work, Acting(act=act, client=client))
 
 
 def _held_back_by(found: ClientFigures) -> str | None:

@@ -17,6 +17,7 @@ import typer
 from prometheus_client import CollectorRegistry
 
 from worker.bootstrap import Container, create_container
+from worker.commands.acting import Acting, written_down
 from worker.commands.running import with_running
 from worker.domain.secret import Secret
 from worker.logging import configure_logging
@@ -33,8 +34,10 @@ def settings() -> Settings:
     return load_settings(with_running(os.environ))
 
 
-def with_container(work: Callable[[Container], Awaitable[T]]) -> T:
+def with_container(work: Callable[[Container], Awaitable[T]], acting: Acting | None = None) -> T:
     """Do one command's work with a container of its own, after checking the schema and the keys.
+
+    What it does to a grant or a client is `acting`, and is written into the audit log.
 
     Standard output is the command's answer alone. What is logged goes to standard error, and only errors unless
     EVERGRANT_LOG_LEVEL asks for more: the command says itself what came of it.
@@ -48,7 +51,7 @@ def with_container(work: Callable[[Container], Awaitable[T]]) -> T:
             found, name="evergrant cli", environment=with_running(os.environ), registry=CollectorRegistry()
         )
         try:
-            return await work(container)
+            return await (work(container) if acting is None else written_down(container, acting, work))
         finally:
             await container.close()
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
 from datetime import timedelta
 from typing import Annotated, Final
 
 import typer
 
 from worker.bootstrap import Container
+from worker.commands.acting import Acting, user_here, written_down
 from worker.commands.console import with_container
+from worker.domain.audit import Act
 from worker.domain.duration import parse_duration
 from worker.domain.roles import Role
 from worker.domain.secret import Secret
@@ -44,11 +45,10 @@ def link(
         raise typer.BadParameter(str(error)) from None
     if not timedelta(0) < lifetime <= _LONGEST:
         raise typer.BadParameter("--expires must be longer than 0s and at most 1d")
-    typer.echo(
-        with_container(
-            lambda container: sign_in_link(container, name=name, role=role, client=client, lifetime=lifetime)
-        ).reveal()
+    printed = with_container(
+        lambda container: sign_in_link(container, name=name, role=role, client=client, lifetime=lifetime)
     )
+    typer.echo(printed.reveal())
 
 
 async def sign_in_link(
@@ -70,13 +70,10 @@ async def sign_in_link(
 
     """
     called = name or user_here()
-    part = await container.sessions.make_link(name=called, role=role, client=client, lifetime=lifetime)
+    acting = Acting(act=Act.SIGN_IN_LINK_MADE, client=client, details={"for": called, "role": role.value})
+    part = await written_down(
+        container,
+        acting,
+        lambda container: container.sessions.make_link(name=called, role=role, client=client, lifetime=lifetime),
+    )
     return Secret(f"{container.settings.public_url.rstrip('/')}/sign-in/link/{part.reveal()}")
-
-
-def user_here() -> str:
-    """Return the name of whoever runs this process, as far as the machine knows it."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have a number alone
-        return "operator"

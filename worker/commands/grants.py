@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import fields
-from typing import Annotated, NoReturn, assert_never
+from typing import Annotated, NoReturn, TypeVar, assert_never
 from uuid import UUID
 
 import typer
 from pydantic import SecretStr, ValidationError
 
 from worker.bootstrap import Container
+from worker.commands.acting import Acting
 from worker.commands.console import AsJson, fail, print_json, print_table, text, with_container
 from worker.commands.import_grants import import_grants
 from worker.domain.adoption import Verdict
+from worker.domain.audit import Act
 from worker.domain.duration import parse_duration
 from worker.domain.grant import GrantState
 from worker.domain.outcome import label
+from worker.storage.adoptions import Adopted
 from worker.storage.grants import GrantView
 from worker.usecases.access_token import (
     AccessTokenResult,
@@ -32,6 +36,8 @@ from worker.usecases.offer import Offer, complaints_in
 from worker.usecases.operate import AtProvider, Done, NotPossible
 
 grants = typer.Typer(no_args_is_help=True, help="Adopt, list and look at grants; pause, resume and revoke them.")
+
+T = TypeVar("T")
 
 #: Grants fetched at once while listing.
 _PAGE = 500
@@ -69,7 +75,15 @@ def add(
         )
     except ValidationError as error:
         raise typer.BadParameter("; ".join(str(complaint) for complaint in complaints_in(error))) from None
-    taken = with_container(lambda container: container.adoption.take(offer))
+
+    async def work(container: Container) -> Adopted | Refused:
+        taken = await container.adoption.take(offer)
+        acting.failed = isinstance(taken, Refused) or taken.verdict is not Verdict.CREATE
+        acting.grant_id = None if isinstance(taken, Refused) or acting.failed else taken.grant_id
+        return taken
+
+    acting = Acting(act=Act.GRANT_ADOPTED, client=client)
+    taken = with_container(work, acting)
     if isinstance(taken, Refused):
         fail("; ".join(str(complaint) for complaint in taken.complaints))
     match taken.verdict:
@@ -151,7 +165,7 @@ def refresh(grant_id: UUID) -> None:
 
     Example: evergrant grants refresh 018f3c5e-0000-4000-8000-000000000000
     """
-    result = with_container(lambda container: container.access_tokens.refresh(grant_id))
+    result = _act(Act.GRANT_REFRESHED, grant_id, lambda container: container.access_tokens.refresh(grant_id))
     if isinstance(result, FreshToken):
         typer.echo(f"refreshed: generation {result.generation}, access token ends {text(result.expires_at)}")
     else:
@@ -164,7 +178,7 @@ def pause(grant_id: UUID) -> None:
 
     Example: evergrant grants pause 018f3c5e-0000-4000-8000-000000000000
     """
-    changed = _done(grant_id, with_container(lambda container: container.operations.pause(grant_id)))
+    changed = _done(grant_id, _act(Act.GRANT_PAUSED, grant_id, lambda container: container.operations.pause(grant_id)))
     typer.echo(f"{grant_id} is paused" if changed else f"{grant_id} was paused already")
 
 
@@ -174,7 +188,9 @@ def resume(grant_id: UUID) -> None:
 
     Example: evergrant grants resume 018f3c5e-0000-4000-8000-000000000000
     """
-    changed = _done(grant_id, with_container(lambda container: container.operations.resume(grant_id)))
+    changed = _done(
+        grant_id, _act(Act.GRANT_RESUMED, grant_id, lambda container: container.operations.resume(grant_id))
+    )
     typer.echo(f"{grant_id} is refreshed again" if changed else f"{grant_id} was not paused")
 
 
@@ -184,7 +200,7 @@ def revoke(grant_id: UUID) -> None:
 
     Example: evergrant grants revoke 018f3c5e-0000-4000-8000-000000000000
     """
-    result = with_container(lambda container: container.operations.revoke(grant_id))
+    result = _act(Act.GRANT_REVOKED, grant_id, lambda container: container.operations.revoke(grant_id))
     if isinstance(result, NoSuchGrant):
         fail(f"there is no grant {grant_id}")
     match result.at_provider:
@@ -207,7 +223,7 @@ def forget_account(grant_id: UUID) -> None:
         changed = await container.operations.acts.set_account(grant_id, None)
         return await container.grants.show(grant_id) is not None, changed
 
-    exists, changed = with_container(work)
+    exists, changed = _act(Act.ACCOUNT_FORGOTTEN, grant_id, work)
     if not exists:
         fail(f"there is no grant {grant_id}")
     typer.echo(
@@ -233,14 +249,33 @@ def token(
     async def work(container: Container) -> tuple[UUID | None, AccessTokenResult]:
         grant_id = await _grant_id(container, grant, subject)
         if grant_id is None:
+            acting.failed = True
             return None, NoSuchGrant()
-        return grant_id, await container.access_tokens.fresh(grant_id, least)
+        acting.grant_id = grant_id
+        result = await container.access_tokens.fresh(grant_id, least)
+        acting.failed = not isinstance(result, FreshToken)
+        return grant_id, result
 
-    grant_id, result = with_container(work)
+    acting = Acting(act=Act.ACCESS_TOKEN_GIVEN, client=grant if subject is not None else None)
+    grant_id, result = with_container(work, acting)
     if isinstance(result, FreshToken):
         typer.echo(result.access_token.reveal())
     else:
         _explain(grant_id or f"{grant} {subject or ''}".strip(), result)
+
+
+def _act(act: Act, grant_id: UUID, do: Callable[[Container], Awaitable[T]]) -> T:
+    """Do something to one grant, written down as what it is."""
+
+    async def work(container: Container) -> T:
+        result = await do(container)
+        acting.failed = isinstance(
+            result, NotPossible | NoSuchGrant | NotKeptAlive | HeldBack | TooEarly | RefreshFailed
+        )
+        return result
+
+    acting = Acting(act=act, grant_id=grant_id)
+    return with_container(work, acting)
 
 
 async def _grant_id(container: Container, grant: str, subject: str | None) -> UUID | None:

@@ -17,11 +17,13 @@ from typing import Annotated, BinaryIO, Final
 import typer
 
 from worker.bootstrap import Container, monotonic, moving_on, seen_lines
+from worker.commands.acting import Acting
 from worker.commands.bad_lines import BadLines, NotOverwrittenError
 from worker.commands.console import fail, print_json, text, with_container
 from worker.commands.import_file import FileFormat, UnreadableFileError, batches, read_lines
 from worker.commands.import_progress import ImportProgress, import_progress
 from worker.commands.read_ahead import ReadAhead
+from worker.domain.audit import Act
 from worker.domain.duration import parse_duration
 from worker.usecases.import_grants import BATCH, GrantImport, ImportOptions, Line, Tally
 
@@ -67,7 +69,8 @@ def import_grants(
             bad_lines = stack.enter_context(BadLines(errors, progress.say))
             lines = read_lines(stream, name=file, file_format=file_format, needs_client=client is None)
             tally, is_whole = with_container(
-                lambda container: _import(container, options, lines, bad_lines=bad_lines, progress=progress)
+                lambda container: _import(container, options, lines, bad_lines=bad_lines, progress=progress),
+                None if dry_run else Acting(act=Act.GRANTS_IMPORTED, client=client, details={"file": str(file)}),
             )
         except UnreadableFileError as error:
             raise typer.BadParameter(f"{file}: {error}") from None

@@ -51,8 +51,9 @@ def web(
     configure_logging(settings.log_format, settings.log_level)
     check_start(settings)
     app = create_web_app(lambda: create_container(settings, name="evergrant web", registry=REGISTRY))
-    # Query strings of the consent routes hold codes and states: there is no access log to hold them.
-    uvicorn.run(app, host=host, port=port, log_config=None, access_log=False, server_header=False)
+    # Query strings of the consent routes hold codes and states: there is no access log to hold them. What a proxy says
+    # is `worker.web.client_address`'s matter: uvicorn would believe whatever else runs on this machine.
+    uvicorn.run(app, host=host, port=port, log_config=None, access_log=False, server_header=False, proxy_headers=False)
 
 
 def _celery(app: Any, arguments: list[str]) -> NoReturn:  # noqa: ANN401 -- Celery ships no types

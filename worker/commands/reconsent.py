@@ -13,7 +13,9 @@ from uuid import UUID
 import typer
 
 from worker.bootstrap import Container
+from worker.commands.acting import Acting
 from worker.commands.console import AsJson, fail, print_json, print_table, with_container
+from worker.domain.audit import Act
 from worker.domain.errors import ConfigurationError
 from worker.domain.reconsent import EXPLAINED, Asker, MailState, WhyNot
 from worker.mail.bounce import read_bounce
@@ -116,15 +118,19 @@ def send(
                 "there is no mail server: set EVERGRANT_SMTP_URL and EVERGRANT_MAIL_FROM, as config/example.env says"
             )
         if ids:
-            return _rows(await requests.ask(ids, Asker.OPERATOR_BY_NAME, dry_run=dry_run))
+            asked = _rows(await requests.ask(ids, Asker.OPERATOR_BY_NAME, dry_run=dry_run))
+            acting.details["mails"] = sum(row.why_not is None for row in asked)
+            return asked
         found: list[Row] = []
         async for page in requests.ask_all(client, dry_run=dry_run):
             found += _rows(page)
             _progress(len(found))
         _progress(None)
+        acting.details["mails"] = sum(row.why_not is None for row in found)
         return found
 
-    rows = with_container(work)
+    acting = Acting(act=Act.RECONSENT_SENT, client=client, grant_id=ids[0] if len(ids) == 1 else None)
+    rows = with_container(work, None if dry_run else acting)
     if as_json:
         print_json(rows)
     elif dry_run:
@@ -154,7 +160,7 @@ def bounced() -> None:
     async def work(container: Container) -> list[str]:
         return await note_bounce(container.engine, report.message_id, status=report.status, reply=report.reply)
 
-    noted = with_container(work)
+    noted = with_container(work, Acting(act=Act.MAIL_BOUNCED, details={"message": str(report.message_id)}))
     unknown = "this bounce was noted before, or its mail is not known"
     typer.echo(f"noted for {len(noted)} grants: {report.reply}" if noted else unknown)
 

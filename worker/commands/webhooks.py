@@ -10,7 +10,9 @@ from typing import Annotated, Final
 import typer
 
 from worker.bootstrap import Container
+from worker.commands.acting import Acting
 from worker.commands.console import AsJson, fail, print_json, print_table, text, with_container
+from worker.domain.audit import Act
 from worker.domain.duration import parse_duration
 from worker.domain.errors import ConfigurationError
 from worker.domain.webhook import Delivered, Failed, Gone
@@ -108,6 +110,7 @@ def replay(
     if sum((event is not None, since is not None, only_dead)) != 1:
         raise typer.BadParameter("say what to send again, by one of --event, --since and --dead")
     length, instant = _since(since)
+    asked: dict[str, object] = {"endpoint": endpoint, "event": event, "since": since, "dead": only_dead}
 
     async def work(container: Container) -> dict[str, int]:
         hooks, begin = container.webhooks, instant
@@ -122,7 +125,7 @@ def replay(
                 counts[found.name] = await hooks.overview.replay(hooks.wanted(found), event=event, since=begin)
         return counts
 
-    counts = with_container(work)
+    counts = with_container(work, Acting(act=Act.WEBHOOK_REPLAYED, details=asked))
     for name, count in counts.items():
         typer.echo(f"{name}: {count} {'event' if count == 1 else 'events'} to be sent again")
     if event is not None and not any(counts.values()):
@@ -140,7 +143,7 @@ def test(endpoint: EndpointName) -> None:
         [found] = _chosen(container, endpoint)
         return await container.webhooks.test(found)
 
-    sent = with_container(work)
+    sent = with_container(work, Acting(act=Act.WEBHOOK_TESTED, details={"endpoint": endpoint}))
     took = f"{sent.seconds * 1000:.0f} ms"
     match sent.attempt:
         case Delivered():
@@ -157,7 +160,7 @@ def pause(endpoint: EndpointName) -> None:
 
     Example: evergrant webhooks pause billing
     """
-    changed = _change(endpoint, lambda container: container.webhooks.overview.pause(endpoint))
+    changed = _change(endpoint, Act.WEBHOOK_PAUSED, lambda container: container.webhooks.overview.pause(endpoint))
     typer.echo(f"{endpoint} is paused" if changed else f"{endpoint} was paused already")
 
 
@@ -167,7 +170,7 @@ def resume(endpoint: EndpointName) -> None:
 
     Example: evergrant webhooks resume billing
     """
-    changed = _change(endpoint, lambda container: container.webhooks.overview.resume(endpoint))
+    changed = _change(endpoint, Act.WEBHOOK_RESUMED, lambda container: container.webhooks.overview.resume(endpoint))
     typer.echo(f"{endpoint} has its events again" if changed else f"nothing held {endpoint} back")
 
 
@@ -180,13 +183,13 @@ def secret() -> None:
     typer.echo(generate_secret(os.urandom).reveal())
 
 
-def _change(endpoint: str, act: Callable[[Container], Awaitable[bool]]) -> bool:
+def _change(endpoint: str, act: Act, change: Callable[[Container], Awaitable[bool]]) -> bool:
     async def work(container: Container) -> bool:
         _chosen(container, endpoint)
         await container.webhooks.due()  # an endpoint that nothing was ever sent to is known from here on
-        return await act(container)
+        return await change(container)
 
-    return with_container(work)
+    return with_container(work, Acting(act=act, details={"endpoint": endpoint}))
 
 
 def _chosen(container: Container, name: str | None) -> list[Endpoint]:

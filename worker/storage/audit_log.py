@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,9 +15,6 @@ from sqlalchemy.sql.expression import bindparam
 
 from worker.domain.audit import Act, ActOutcome, AuditEntry
 from worker.domain.roles import CallerKind, Role
-
-#: The trigger lets nothing go that is younger, whoever asks; `[web] keep_audit` cannot be shorter.
-SHORTEST_AUDIT: Final = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

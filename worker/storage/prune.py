@@ -20,6 +20,8 @@ AUTHORIZATION_REQUESTS: Final = timedelta(days=1)
 EVENTS: Final = timedelta(days=90)
 #: A mail is told of as long as the events are; none that waits is that old.
 RECONSENT_MAILS: Final = EVENTS
+#: Past its end a session or a link that signs in tells nobody anything; the audit log does.
+SESSIONS: Final = timedelta(days=1)
 #: As long as `worker.storage.idempotency` answers out of them.
 IDEMPOTENT_REQUESTS: Final = KEPT
 
@@ -49,6 +51,20 @@ _BY_AGE: Final = {
         """),
         RECONSENT_MAILS,
     ),
+    "sessions": (
+        text("""
+            DELETE FROM sessions WHERE id IN (
+                SELECT id FROM sessions WHERE expires_at < now() - CAST(:age AS interval) LIMIT :limit)
+        """),
+        SESSIONS,
+    ),
+    "sign_in_links": (
+        text("""
+            DELETE FROM sign_in_links WHERE id IN (
+                SELECT id FROM sign_in_links WHERE expires_at < now() - CAST(:age AS interval) LIMIT :limit)
+        """),
+        SESSIONS,
+    ),
     # Before the events that they are about: dead ones, and those of endpoints that are configured no more.
     "webhook_deliveries": (
         text("""
@@ -75,12 +91,17 @@ _ROTATIONS: Final = text(_OF_THE_FRONT.format(table="rotations"))
 _EVENTS: Final = text(_OF_THE_FRONT.format(table="events"))
 
 
-async def prune(engine: AsyncEngine, *, keep_rotations: timedelta) -> int:
+# The one way in which the log's trigger lets rows go.
+_AUDIT: Final = text("SELECT prune_audit_log(CAST(:age AS interval), CAST(:limit AS integer))")
+
+
+async def prune(engine: AsyncEngine, *, keep_rotations: timedelta, keep_audit: timedelta) -> int:
     """Remove rows past their age; returns how many.
 
     Args:
         engine: the process's connections.
         keep_rotations: how long a grant's lineage is kept.
+        keep_audit: how long the audit log is kept.
 
     """
     removed = 0
@@ -91,6 +112,12 @@ async def prune(engine: AsyncEngine, *, keep_rotations: timedelta) -> int:
             removed += found
             if found < LIMIT:
                 break
+    for _round in range(ROUNDS):
+        async with engine.begin() as connection:
+            found = (await connection.execute(_AUDIT, {"age": keep_audit, "limit": LIMIT})).scalar_one()
+        removed += found
+        if found < LIMIT:
+            break
     for statement, age in ((_ROTATIONS, keep_rotations), (_EVENTS, EVENTS)):
         after = 0
         for _round in range(ROUNDS):

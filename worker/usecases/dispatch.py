@@ -54,6 +54,7 @@ class Dispatch:
     tick: Callable[[], float]
     draw: Callable[[], float]
     keep_rotations: timedelta
+    keep_audit: timedelta
 
     async def dispatch(self) -> list[Ticket]:
         """Drain the escrow, rescue, scan, and return the tickets that the due grants call for."""
@@ -95,4 +96,4 @@ class Dispatch:
         What the counts of grants are made of is folded, too.
         """
         await fold_grant_counts(self.engine)
-        return await prune(self.engine, keep_rotations=self.keep_rotations)
+        return await prune(self.engine, keep_rotations=self.keep_rotations, keep_audit=self.keep_audit)

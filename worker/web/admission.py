@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
@@ -91,7 +91,16 @@ async def audited(
     request.state.notes = notes = Notes()
     response = await respond()
     caller: Caller | None = getattr(request.state, "caller", None)
-    if declared.act is not None and declared.act is not Act.ACCESS_TOKEN_GIVEN and caller is not None:
+    if declared.act is None or caller is None:
+        return response
+    if declared.act is Act.ACCESS_TOKEN_GIVEN:  # thousands a second: counted, and written down together
+        container.token_audit.note(
+            Actor.of(caller, address_of(request, container)),
+            client=_line(notes.client),
+            grant_id=notes.grant_id or _grant_of(request),
+            outcome=_outcome(response, notes),
+        )
+    else:
         await write_down(request, container, declared.act, caller, outcome=_outcome(response, notes), notes=notes)
     return response
 
@@ -123,7 +132,7 @@ async def write_down(
         actor=Actor.of(caller, address_of(request, container)),
         act=act,
         outcome=outcome,
-        client=noted.client or request.path_params.get("client"),
+        client=_line(noted.client or request.path_params.get("client")),
         grant_id=noted.grant_id or _grant_of(request),
         details={name: _plain(value) for name, value in noted.details.items()},
     )
@@ -153,6 +162,14 @@ def limited(receive: Receive, longest: int) -> Receive:
     return so_many
 
 
+async def _notes(request: Request) -> Notes:
+    notes: Notes = request.state.notes
+    return notes
+
+
+TheNotes = Annotated[Notes, Depends(_notes)]
+
+
 def _outcome(response: Response, notes: Notes) -> ActOutcome:
     if response.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return ActOutcome.REFUSED
@@ -172,4 +189,9 @@ def _plain(value: object) -> object:
         return value
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return str(value)[:_LONGEST_DETAIL]
+    return _line(str(value))
+
+
+def _line(text: str | None) -> str | None:
+    """Return what somebody wrote as it can be shown on one line, of a terminal too."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text[:_LONGEST_DETAIL]) if text is not None else None

@@ -30,11 +30,13 @@ from worker.domain.roles import Caller, Needed, Role
 from worker.logging import get_logger
 from worker.storage.away import AWAY
 from worker.usecases.sessions import SignedIn
-from worker.web.admission import PUBLIC, Declared, Notes, RoleTooLowError, admit, audited, limited
+from worker.web.admission import PUBLIC, Declared, RoleTooLowError, TheNotes, admit, audited, limited
 from worker.web.pages import Link, Pages
 from worker.web.session_cookie import brought_session
 
 log = get_logger("evergrant.web")
+
+__all__ = ["PageRouter", "PersonHere", "Refused", "TheNotes", "ThePerson", "not_there", "page_router", "public_router"]
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -256,10 +258,4 @@ async def _person(request: Request) -> PersonHere:
     return person
 
 
-async def _notes(request: Request) -> Notes:
-    notes: Notes = request.state.notes
-    return notes
-
-
 ThePerson = Annotated[PersonHere, Depends(_person)]
-TheNotes = Annotated[Notes, Depends(_notes)]

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from worker.bootstrap import Container
 from worker.storage.held_tokens import HeldToken
 from worker.usecases.offer import Name
+from worker.web.admission import TheNotes
 from worker.web.api.access import TheCaller, no_such_grant, own_client
 from worker.web.api.models import AccessTokenAnswer, access_token_answer
 from worker.web.api.problems import Kind, Problem, documented
@@ -43,16 +44,20 @@ async def access_token_of_grant(
 @router.get("/access-token", response_model=AccessTokenAnswer, responses=_PROBLEMS)
 async def access_token_of_subject(
     caller: TheCaller,
+    notes: TheNotes,
     container: TheContainer,
+    *,
     client: Annotated[Name, Query()],
     subject: Annotated[Name, Query()],
     min_ttl: MinTtl = _DEFAULT_TTL,
 ) -> Response:
     """Get an access token of a client's grant for a subject: the same as by the grant's id."""
+    notes.client = client
     held = await container.held_tokens.of_subject(own_client(caller, client), subject)
     if held is None:
         detail = f"The client {client} has no grant for this subject."
         raise Problem(HTTPStatus.NOT_FOUND, Kind.NOT_FOUND, detail)
+    notes.grant_id = held.grant_id
     return await _fresh(container, held, min_ttl)
 
 

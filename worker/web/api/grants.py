@@ -14,6 +14,7 @@ from worker.domain.adoption import Verdict
 from worker.domain.grant import GrantState
 from worker.usecases.adopt import Refused
 from worker.usecases.offer import Account, Email, Name, Offer
+from worker.web.admission import TheNotes
 from worker.web.api.access import TheCaller, no_such_grant, own_client, own_grant
 from worker.web.api.models import GrantAnswer, GrantPage
 from worker.web.api.problems import Kind, Problem, documented, request_refused
@@ -54,13 +55,17 @@ class Change(BaseModel):
         **documented(*POSTED),
     },
 )
-async def adopt_grant(caller: TheCaller, container: TheContainer, offer: Offer, response: Response) -> GrantAnswer:
+async def adopt_grant(
+    caller: TheCaller, notes: TheNotes, container: TheContainer, offer: Offer, response: Response
+) -> GrantAnswer:
     """Take over a grant: it is kept alive from now on. Without an access token and its lifetime it is due at once."""
+    notes.client = offer.client
     own_client(caller, offer.client)
     taken = await container.adoption.take(offer)
     if isinstance(taken, Refused):
         raise request_refused((complaint.field, complaint.text) for complaint in taken.complaints)
     grant_id = taken.grant_id
+    notes.grant_id = grant_id if taken.verdict is Verdict.CREATE else None
     match taken.verdict:
         case Verdict.CREATE:
             pass
@@ -102,8 +107,11 @@ async def read_grant(caller: TheCaller, container: TheContainer, grant_id: UUID)
 
 
 @router.patch("/grants/{grant_id}", responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
-async def change_grant(caller: TheCaller, container: TheContainer, grant_id: UUID, change: Change) -> GrantAnswer:
+async def change_grant(
+    caller: TheCaller, notes: TheNotes, container: TheContainer, grant_id: UUID, change: Change
+) -> GrantAnswer:
     """Change where a grant's owner can be reached, or which account its next consent must be for."""
+    notes.details["changed"] = sorted(change.model_fields_set)
     await own_grant(caller, container, grant_id)
     if "email" in change.model_fields_set:
         await container.operations.acts.set_email(grant_id, change.email)

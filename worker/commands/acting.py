@@ -1,0 +1,68 @@
+"""What a command does, for the audit log: who ran it, on which machine, to which grant, and what came of it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+from uuid import UUID
+
+from worker.bootstrap import Container
+from worker.domain.audit import Act, Actor, ActOutcome, AuditEntry
+from worker.domain.roles import CallerKind
+from worker.logging import get_logger
+from worker.storage.away import AWAY
+
+T = TypeVar("T")
+
+log = get_logger("evergrant.audit")
+
+
+@dataclass(slots=True, kw_only=True)
+class Acting:
+    """An act of the command line; what is only known while it works is set then."""
+
+    act: Act
+    client: str | None = None
+    grant_id: UUID | None = None
+    details: dict[str, object] = field(default_factory=dict)
+    failed: bool = False
+
+
+async def written_down(container: Container, acting: Acting, work: Callable[[Container], Awaitable[T]]) -> T:
+    """Do the work of an act and write down what came of it, an exception included.
+
+    What was done is done: where the database does not take the entry, it goes to standard error instead.
+    """
+    try:
+        result = await work(container)
+    except BaseException:
+        acting.failed = True
+        raise
+    finally:
+        entry = AuditEntry(
+            actor=Actor(
+                kind=CallerKind.COMMAND_LINE, id=None, name=user_here(), role=None, address=socket.gethostname()
+            ),
+            act=acting.act,
+            outcome=ActOutcome.FAILED if acting.failed else ActOutcome.DONE,
+            client=acting.client,
+            grant_id=acting.grant_id,
+            details=acting.details,
+        )
+        try:
+            await container.audit.write(entry)
+        except AWAY as error:
+            log.error("audit_entry_not_stored", error=type(error).__name__, entry=str(entry))  # noqa: TRY400 -- all is said
+    return result
+
+
+def user_here() -> str:
+    """Return the name of whoever runs this process: who became another user by sudo is still who they were."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have a number alone
+        return f"user {os.getuid()}"
