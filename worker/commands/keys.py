@@ -11,9 +11,11 @@ from typing import Annotated, Final
 import typer
 
 from worker.bootstrap import Container, monotonic
+from worker.commands.acting import Acting
 from worker.commands.console import AsJson, fail, print_json, print_table, settings, with_container
 from worker.commands.key_file import key_file, read_keys, write_keys
 from worker.commands.reseal_progress import ResealProgress
+from worker.domain.audit import Act
 from worker.domain.errors import ConfigurationError
 from worker.keys_bootstrap import create_key_records, create_key_ring, create_resealing
 from worker.storage.old_sessions import OldSession
@@ -110,7 +112,7 @@ def rotate(*, force: Force = False, as_json: AsJson = False) -> None:
             with ResealProgress(await resealing.total(), monotonic) as progress:
                 return old, await resealing.run(progress.show), resealing.keys.sealing_id
 
-    old, done, key_id = with_container(work)
+    old, done, key_id = with_container(work, Acting(act=Act.KEYS_ROTATED))
     if done is None:
         fail(_too_old(old, key_id))
     if as_json:
