@@ -14,6 +14,7 @@ from starlette.routing import Match
 from worker.web.api import access_tokens, clients, events, grant_acts, grants, reconsent
 from worker.web.api.problems import SCHEMA
 from worker.web.api.route import ApiRoute, as_problem
+from worker.web.page_route import public_router
 
 PREFIX: Final = "/v1"
 _ROUTERS: Final = (
@@ -41,10 +42,13 @@ def add_api(app: FastAPI) -> None:
     app.router.routes.extend(api_routes())
     document = _document(app.version.removeprefix("Evergrant/"))
 
-    @app.get("/openapi.json", include_in_schema=False)
+    public = public_router()
+
+    @public.get("/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:
         return JSONResponse(document)
 
+    app.router.routes.extend(public.routes)
     app.add_exception_handler(HTTPException, _refuse)
 
 
