@@ -56,6 +56,8 @@ format: $(VENV)/installed-dev ## let ruff mend what it can
 lock: $(VENV)/uv-installed ## pin all dependencies with hashes, without any download address
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --extra embedded pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --extra embedded --extra traces --group dev pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --extra traces -c requirements-dev.lock pyproject.toml -o requirements-base.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --group build -o requirements-build.lock
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --group bench -c requirements-dev.lock -o requirements-bench.lock
 
 clean: ## remove the virtual environment and caches; the data in .evergrant stay
