@@ -18,8 +18,8 @@ DEPLOY: Final = ROOT / "deploy"
 COMPOSE: Final = DEPLOY / "compose.yaml"
 TEXT: Final = COMPOSE.read_text()
 FILE: Final[dict[str, Any]] = yaml.safe_load(TEXT)
-#: What only the operator can bring.
-OPERATORS_OWN: Final = {"./evergrant.toml", "./client-secrets"}
+#: What only the operator can bring, and dashboards, which may be none.
+OPERATORS_OWN: Final = {"./evergrant.toml", "./client-secrets", "./grafana"}
 
 
 def test_it_is_valid_by_the_specification() -> None:
@@ -61,9 +61,8 @@ def test_what_it_refers_to_is_there() -> None:
 
 def test_our_settings_are_settings() -> None:
     """What our services get from the environment is taken by the loader, secrets as files."""
-    given = {
-        name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", value) for name, value in FILE["x-evergrant"]["environment"].items()
-    }
+    environment = FILE["x-evergrant"]["environment"]
+    given = {name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", value) for name, value in environment.items()}
     plain = {name: value for name, value in given.items() if not name.endswith("_FILE")}
     assert load_settings(plain).smtp_url is not None
     assert {name for name in given if name.endswith("_FILE")} == {"EVERGRANT_DATABASE_URL_FILE", "EVERGRANT_KEYS_FILE"}

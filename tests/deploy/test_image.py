@@ -66,11 +66,13 @@ def test_all_files_start_the_same_processes() -> None:
         kubernetes[name] = container["args"]
     systemd = {}
     for name, unit in {"migrate": "migrate", "worker": "worker@", "beat": "beat", "web": "web"}.items():
-        [line] = re.findall(
-            r"^ExecStart=(.*)$", (DEPLOY / "systemd" / f"evergrant-{unit}.service").read_text(), re.MULTILINE
-        )
+        [line] = re.findall(r"^ExecStart=(.*)$", _unit(unit), re.MULTILINE)
         systemd[name] = [word.replace("127.0.0.1", "0.0.0.0") for word in line.split()[1:]]
     assert compose == kubernetes == systemd
+
+
+def _unit(name: str) -> str:
+    return (DEPLOY / "systemd" / f"evergrant-{name}.service").read_text()
 
 
 @pytest.mark.slow
@@ -112,7 +114,8 @@ def test_every_command_runs_in_what_the_image_holds(
         finally:
             running.send_signal(signal.SIGTERM)
             code = running.wait(PATIENCE)
-        assert code == 0, (tmp_path / f"{name}.log").read_text()
+        # uvicorn ends by the signal that it was sent, once everything is closed.
+        assert code in {0, -signal.SIGTERM if name == "web" else 0}, (tmp_path / f"{name}.log").read_text()
 
 
 def _is_well(port: int, environment: dict[str, str]) -> bool:

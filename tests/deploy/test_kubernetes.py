@@ -59,7 +59,7 @@ def test_the_api_takes_every_resource(version: str) -> None:
 
 @pytest.mark.parametrize(("name", "pod"), list(pods()), ids=[name for name, _ in pods()])
 def test_a_pod_can_do_nothing_but_its_work(name: str, pod: dict[str, Any]) -> None:
-    """No root, no capability, nothing to write to but its volumes, no token of the cluster, no variables of services."""
+    """No root, no capability, nothing to write to but its volumes, no token of the cluster, no service links."""
     assert pod["enableServiceLinks"] is False, name
     assert pod["automountServiceAccountToken"] is False
     assert (pod["securityContext"]["runAsNonRoot"], pod["securityContext"]["runAsUser"]) == (True, 10001)
