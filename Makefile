@@ -8,7 +8,7 @@ export UV_CACHE_DIR ?= $(VENV)/cache/uv
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz drill check lint types layers format lock migrations bench bench-steady picture clean
+.PHONY: help run test fuzz drill check lint types layers format lock migrations bench bench-steady dashboards picture clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ bench: $(VENV)/installed-bench ## measure speed and scale beside what a user wou
 
 bench-steady: $(VENV)/installed-bench ## of that, the steady state of a million grants alone, for ten minutes
 	@PYTHONPATH=$(CURDIR)/$(VENV)/bench $(BIN)/python -m tests.bench --only steady $(BENCH_OPTIONS)
+
+dashboards: $(VENV)/installed-dev ## write the dashboards of deploy/grafana
+	$(BIN)/python -m tests.monitoring.dashboards
 
 picture: $(VENV)/installed-dev ## take README's picture of the page
 	$(BIN)/python -m tests.browser.take_picture
