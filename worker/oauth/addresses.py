@@ -36,13 +36,18 @@ def is_public(address: str) -> bool:
     return _is_global(parsed)
 
 
-def is_private_literal(host: str | None) -> bool:
-    """Tell whether a URL's host is written as an IP address, and as one that is not public."""
+def is_literal(host: str) -> bool:
+    """Tell whether a URL's host is written as an IP address."""
     try:
-        ipaddress.ip_address((host or "").partition("%")[0])
+        ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return False
-    return not is_public(host or "")
+    return True
+
+
+def is_private_literal(host: str | None) -> bool:
+    """Tell whether a URL's host is written as an IP address, and as one that is not public."""
+    return host is not None and is_literal(host) and not is_public(host)
 
 
 def _ipv4_in(address: ipaddress.IPv6Address) -> tuple[ipaddress.IPv4Address, ...]:

@@ -52,7 +52,10 @@ class _Arriving:
 
     def read(self, response: httpx.Response, *, broken: bool) -> HttpAnswer:
         """Return the answer."""
-        headers = {name.lower(): value for name, value in response.headers.items()}
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in response.headers.raw:
+            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value  # RFC 9110 section 5.3
         body = _decoded(bytes(self.body), headers.get("content-encoding", ""))
         return HttpAnswer(
             status=response.status_code,
@@ -97,22 +100,24 @@ def _end(timeout: asyncio.Timeout, loop: asyncio.AbstractEventLoop, deadline: fl
 
 
 async def _exchange(http: httpx.AsyncClient, request: TokenRequest, limit: float, arriving: _Arriving) -> HttpAnswer:
-    timeout = httpx.Timeout(limit + _LATE_READ, connect=limit * _CONNECT_SHARE)
-    headers = http.headers.copy()
-    headers.update(request.headers)
+    own = {name.lower().encode("ascii") for name in request.headers}
     response = await http.send(
         httpx.Request(
             request.method,
             _parsed(request.url) if request.url == request.endpoint else request.url,
-            headers=headers,
+            headers=[
+                *((name, value) for name, value in http.headers.raw if name.lower() not in own),
+                *((name.encode("ascii"), value.encode("ascii")) for name, value in request.headers.items()),
+            ],
             stream=httpx.ByteStream(request.content),  # given as content, httpx would look at each header for its own
-            extensions={ROUTE: request.route, "timeout": timeout.as_dict()},
+            # The deadline around this ends a write or a read that takes too long.
+            extensions={ROUTE: request.route, "timeout": {"connect": limit * _CONNECT_SHARE}},
         ),
         stream=True,
     )
     arriving.response = response
     try:
-        async for chunk in response.aiter_raw():
+        async for chunk in response.stream:  # type: ignore[union-attr] # as it came, and not by httpx's own layers
             arriving.body += chunk
             if len(arriving.body) > BODY_LIMIT:
                 break
@@ -121,7 +126,7 @@ async def _exchange(http: httpx.AsyncClient, request: TokenRequest, limit: float
         arriving.body += response.extensions[UNREAD]()
         raise
     finally:
-        await response.aclose()
+        await response.stream.aclose()  # type: ignore[union-attr]
 
 
 @lru_cache(maxsize=256)  # addresses as configured, which hold no secret

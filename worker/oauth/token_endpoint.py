@@ -19,7 +19,8 @@ from worker.oauth.classify import classify
 from worker.oauth.client import Client
 from worker.oauth.client_authentication import Stamp
 from worker.oauth.exchange import UnansweredError, exchange
-from worker.oauth.http_client import Departure, PrivateAddressError, departure
+from worker.oauth.http_client import Departure, departure
+from worker.oauth.http_pool import PrivateAddressError
 from worker.oauth.provider_steps import ClientAuth, TokenStep
 from worker.oauth.reading import reading_of
 from worker.oauth.request_values import NothingToRefreshError, UnfilledError

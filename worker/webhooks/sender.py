@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-import aiohttp
 import httpx
 
 from worker.domain.webhook import Attempt, Failed, judge
 from worker.oauth.exchange import UnansweredError, exchange
-from worker.oauth.http_client import PrivateAddressError
+from worker.oauth.http_pool import PrivateAddressError
 from worker.oauth.route import Route, allowed
 from worker.oauth.token_answer import read_retry_after
 from worker.oauth.token_request import TokenRequest
@@ -79,7 +79,7 @@ def _words(error: BaseException, endpoint: Endpoint) -> str:
         return "its address is a private one; where it is meant, set allow_private_addresses = true"
     if any(isinstance(cause, ssl.SSLError | ssl.CertificateError) for cause in causes):
         return "no TLS connection: its certificate is not trusted, or it speaks no TLS"
-    if any(isinstance(cause, aiohttp.ClientConnectorDNSError) for cause in causes):
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
         return "its name is not known to DNS"
     if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         return "connection refused: nothing listens there"
