@@ -31,6 +31,8 @@ _PORTS: Final = {"http": 80, "https": 443}
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 #: Methods whose answers are framed otherwise (RFC 9112 section 6.3); nothing here asks by them.
 _FRAMED_OTHERWISE: Final = frozenset({"HEAD", "CONNECT"})
+#: Headers that say where a request goes and where it ends.
+_WRITTEN_HERE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
 _NO_LIMITS: Final[dict[str, float | None]] = {}
 
 
@@ -85,7 +87,7 @@ class Transport(httpx.AsyncBaseTransport):
 
         """
         server = _server(request.url)
-        content = _written(request, await request.aread())
+        content = _written(request, await _content(request))
         pool = self._pool(request.extensions.get(ROUTE, _ANY_ROUTE))
         limits = request.extensions.get("timeout", _NO_LIMITS)
         connection = await pool.connection(server, limits.get("connect"))
@@ -131,6 +133,11 @@ def _server(url: httpx.URL) -> Server:
     return Server(host=host, port=port, tls=url.scheme == "https")
 
 
+async def _content(request: httpx.Request) -> bytes:
+    # What is in memory is read without a turn through asynchronous iteration.
+    return b"".join(request.stream) if isinstance(request.stream, httpx.ByteStream) else await request.aread()
+
+
 def _written(request: httpx.Request, body: bytes) -> bytes:
     """Return a request as it goes out (RFC 9112 section 3).
 
@@ -142,7 +149,7 @@ def _written(request: httpx.Request, body: bytes) -> bytes:
         raise httpx.UnsupportedProtocol(f"{request.method} is not supported")
     url = request.url
     lines = [b"%s %s HTTP/1.1" % (request.method.encode("ascii"), url.raw_path), b"Host: " + url.netloc]
-    lines += [name + b": " + value for name, value in request.headers.raw]
+    lines += [name + b": " + value for name, value in request.headers.raw if name.lower() not in _WRITTEN_HERE]
     if body or request.method in _WITH_BODY:
         lines.append(b"Content-Length: %d" % len(body))
     head = b"\r\n".join(lines)

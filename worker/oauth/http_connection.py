@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection (RFC 9112): one request at a time is written, and its answer read as it comes.
 
-llhttp, by httptools, reads the answers. It is as lenient here as it is in aiohttp: a bare line feed, a stray space after
-a chunk's size or an odd letter in a header costs no token that arrived.
+llhttp, by httptools, reads the answers. It is as lenient here as it is in aiohttp: a bare line feed, a stray space
+after a chunk's size or an odd letter in a header costs no token that arrived.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final, cast
 
-import httpx
 import httptools
+import httpx
 
 #: Bytes of an answer's status line and headers at most: far beyond what servers and their proxies send, for a token in
 #: an answer that is refused for its headers is lost; and still no more than a few answers' worth of memory.
@@ -67,7 +67,11 @@ class HttpConnection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._unread = 0
         self._is_paused = False
-        self._begin()
+        self._head_size = 0
+        self._head_ended = False
+        self._body_ended = False
+        self._until_close = False  #: after this answer the connection carries no other
+        self._keeps = False  #: llhttp's opinion of that
 
     def send(self, request: bytes) -> None:
         """Write a request, whole; `head` waits for what comes of it."""

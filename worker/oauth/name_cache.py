@@ -44,7 +44,7 @@ class NameCache:
         try:
             # Only names are a question of what this machine has addresses for; a literal is what it is.
             flags = socket.AI_NUMERICHOST if is_literal(host) else socket.AI_ADDRCONFIG
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+            found: list[AddrInfoType] = list(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
             self._known[host, port] = (loop.time() + DNS_CACHE_SECONDS, found)
         finally:
             del self._asked[host, port]

@@ -26,9 +26,10 @@ from tests.bench.tokens import refresh_token
 from tests.bench.world import CLIENT, World
 from worker.domain.outcome import InDoubt, Rotated
 from worker.domain.secret import Secret
-from worker.oauth import http_client
+from worker.oauth import http_pool
 from worker.oauth.client import Client
-from worker.oauth.http_client import KEEPALIVE_SECONDS, create_http_client
+from worker.oauth.http_client import create_http_client
+from worker.oauth.http_pool import KEEPALIVE_SECONDS
 from worker.oauth.registry import build_registry
 from worker.oauth.token_endpoint import TokenEndpoint
 
@@ -64,7 +65,7 @@ def measure(world: World, options: Options) -> Findings:
     for server in _SERVERS:
         for policy, keep in _POLICIES.items():
             world.endpoint.reset(lanes, Behaviour(close_idle_after=server, closing_takes=_ROUND_TRIP))
-            with mock.patch.object(http_client, "KEEPALIVE_SECONDS", keep):
+            with mock.patch.object(http_pool, "KEEPALIVE_SECONDS", keep):
                 outcomes = asyncio.run(_send(_client(world), lanes, seconds, 2 * server))
             counts = world.endpoint.counts()
             counted = Counted(
