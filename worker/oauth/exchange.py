@@ -9,7 +9,7 @@ from typing import Final
 
 import httpx
 
-from worker.oauth.http_client import ROUTE, UNREAD
+from worker.oauth.http_client import DEADLINE, ROUTE, UNREAD
 from worker.oauth.token_answer import HttpAnswer
 from worker.oauth.token_request import TokenRequest
 
@@ -18,10 +18,6 @@ BODY_LIMIT: Final = 256 * 1024
 #: Share of the whole time limit that a connection may take to be made: a host that is not there is known sooner.
 _CONNECT_SHARE: Final = 0.5
 
-#: A deadline that fires later than this, seconds, found the process stopped or the loop blocked.
-_LATE: Final = 0.2
-#: How long an answer that may lie in the socket is then read for, seconds: what is there is read at once.
-_LATE_READ: Final = 1.0
 #: zlib finds out by itself whether it is gzip or zlib (`wbits` of zlib.decompressobj).
 _GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
 
@@ -79,27 +75,16 @@ async def exchange(http: httpx.AsyncClient, request: TokenRequest, limit: float)
 
     """
     arriving = _Arriving()
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + limit
+    deadline = asyncio.get_running_loop().time() + limit
     try:
-        async with asyncio.timeout(None) as timeout:
-            ending = loop.call_at(deadline, _end, timeout, loop, deadline)
-            try:
-                return await _exchange(http, request, limit, arriving)
-            finally:
-                ending.cancel()
+        return await _exchange(http, request, limit, deadline, arriving)
     except Exception as error:
         raise UnansweredError(arriving.so_far()) from error
 
 
-def _end(timeout: asyncio.Timeout, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
-    now = loop.time()
-    # If this process was stopped past the deadline, the answer may lie in the socket, and is worth more than a
-    # deadline that nobody kept.
-    timeout.reschedule(now + _LATE_READ if now > deadline + _LATE else now)
-
-
-async def _exchange(http: httpx.AsyncClient, request: TokenRequest, limit: float, arriving: _Arriving) -> HttpAnswer:
+async def _exchange(
+    http: httpx.AsyncClient, request: TokenRequest, limit: float, deadline: float, arriving: _Arriving
+) -> HttpAnswer:
     own = {name.lower().encode("ascii") for name in request.headers}
     response = await http.send(
         httpx.Request(
@@ -110,8 +95,12 @@ async def _exchange(http: httpx.AsyncClient, request: TokenRequest, limit: float
                 *((name.encode("ascii"), value.encode("ascii")) for name, value in request.headers.items()),
             ],
             stream=httpx.ByteStream(request.content),  # given as content, httpx would look at each header for its own
-            # The deadline around this ends a write or a read that takes too long.
-            extensions={ROUTE: request.route, "timeout": {"connect": limit * _CONNECT_SHARE}},
+            # One deadline ends whatever takes too long once the request is written.
+            extensions={
+                ROUTE: request.route,
+                DEADLINE: deadline,
+                "timeout": {"connect": limit * _CONNECT_SHARE},
+            },
         ),
         stream=True,
     )

@@ -24,6 +24,9 @@ from worker.oauth.route import Route
 
 #: The request extension under which a request's `Route` goes to the transport.
 ROUTE: Final = "route"
+#: The request extension under which the transport is told when the last byte of the answer must be there, by the loop's
+#: clock, in seconds.
+DEADLINE: Final = "deadline"
 #: The response extension under which the transport gives what has arrived of a body and was not read.
 UNREAD: Final = "unread"
 _PORTS: Final = {"http": 80, "https": 443}
@@ -95,7 +98,7 @@ class Transport(httpx.AsyncBaseTransport):
         try:
             if watched is not None:
                 watched.may_have_left = True
-            connection.send(content)
+            connection.send(content, request.extensions.get(DEADLINE))
             await connection.sent(limits.get("write"))
             await connection.head(limits.get("read"))
         except BaseException:

@@ -18,6 +18,10 @@ import httpx
 LONGEST_HEAD: Final = 256 * 1024
 #: Longest header line of an answer.
 LONGEST_HEADER: Final = 64 * 1024
+#: A deadline that fires later than this, seconds, found the process stopped or the loop blocked.
+_LATE: Final = 0.2
+#: How long an answer that may lie in the socket is then read for, seconds: what is there is read at once.
+_LATE_READ: Final = 1.0
 #: Unread bytes of a body at which the server is kept waiting.
 HIGH_WATER: Final = 512 * 1024
 _INTERIM: Final = 100  # RFC 9110 section 15.2: answers before the answer
@@ -34,6 +38,7 @@ class HttpConnection(asyncio.Protocol):
     __slots__ = (
         "_body_ended",
         "_chunks",
+        "_deadline",
         "_drained",
         "_error",
         "_head_ended",
@@ -61,8 +66,9 @@ class HttpConnection(asyncio.Protocol):
         self._loop = loop
         self._parser = _parser(self)
         self._waiter: asyncio.Future[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
-        self._error: Exception | None = None
+        self._error: httpx.TransportError | None = None
         self._is_asked = False
         self._chunks: list[bytes] = []
         self._unread = 0
@@ -73,10 +79,18 @@ class HttpConnection(asyncio.Protocol):
         self._until_close = False  #: after this answer the connection carries no other
         self._keeps = False  #: llhttp's opinion of that
 
-    def send(self, request: bytes) -> None:
-        """Write a request, whole; `head` waits for what comes of it."""
+    def send(self, request: bytes, deadline: float | None = None) -> None:
+        """Write a request, whole; `head` waits for what comes of it.
+
+        Args:
+            request: its head and body.
+            deadline: when the last byte of the answer must be there, by the loop's clock, in seconds.
+
+        """
         self._begin()
         self._is_asked = True
+        if deadline is not None:
+            self._deadline = self._loop.call_at(deadline, self._expire, deadline)
         self._transport.write(request)
 
     async def sent(self, limit: float | None) -> None:
@@ -99,6 +113,8 @@ class HttpConnection(asyncio.Protocol):
             raise httpx.WriteTimeout("the request could not be written in time") from error
         finally:
             self._drained = None
+        if self._error is not None:
+            raise self._error
 
     async def head(self, limit: float | None) -> None:
         """Return once `status` and `headers` are there.
@@ -140,6 +156,9 @@ class HttpConnection(asyncio.Protocol):
         """Leave the answer; returns whether the connection can carry another request, and closes it where not."""
         is_whole = self._body_ended and self._error is None
         self._is_asked = False
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
         if is_whole and self._keeps and not self._until_close and self.is_open():
             return True
         self.close()
@@ -153,7 +172,7 @@ class HttpConnection(asyncio.Protocol):
         """Close at once: nothing that is still on its way is wanted."""
         self.is_closed = True
         if self._is_asked and not self._body_ended:
-            self._fail("the connection was closed here", None)
+            self._fail(httpx.CloseError("the connection was closed here"))
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -174,9 +193,9 @@ class HttpConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._until_close = True
             if not self._body_ended:
-                self._fail("the answer is not HTTP", error)
+                self._fail(httpx.RemoteProtocolError("the answer is not HTTP"), error)
         if self._head_size > LONGEST_HEAD and not self._head_ended:
-            self._fail("the answer's headers are too long", None)
+            self._fail(httpx.RemoteProtocolError("the answer's headers are too long"))
         if self._unread > HIGH_WATER and not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
@@ -203,7 +222,7 @@ class HttpConnection(asyncio.Protocol):
             if exc is None and self._head_ended and self._until_close and self._error is None:
                 self._body_ended = True
             else:
-                self._fail("the connection ended before the answer did", exc)
+                self._fail(httpx.RemoteProtocolError("the connection ended before the answer did"), exc)
         self.resume_writing()
         self._wake()
 
@@ -245,6 +264,19 @@ class HttpConnection(asyncio.Protocol):
         self._head_ended = self._body_ended = self._until_close = self._keeps = False
         self._head_size = 0
 
+    def _expire(self, deadline: float) -> None:
+        now = self._loop.time()
+        if now > deadline + _LATE:
+            # If this process was stopped past the deadline, the answer may lie in the socket, and is worth more than a
+            # deadline that nobody kept.
+            late = now + _LATE_READ
+            self._deadline = self._loop.call_at(late, self._expire, late)
+            return
+        if not self._body_ended:
+            self._fail(httpx.ReadTimeout("the answer was not there in time"))
+            self.resume_writing()
+            self._wake()
+
     async def _more(self, limit: float | None) -> None:
         waiter = self._waiter = self._loop.create_future()
         if limit is None:
@@ -256,10 +288,10 @@ class HttpConnection(asyncio.Protocol):
         except TimeoutError as error:
             raise httpx.ReadTimeout("the server was silent for too long") from error
 
-    def _fail(self, what: str, cause: Exception | None) -> None:
+    def _fail(self, error: httpx.TransportError, cause: Exception | None = None) -> None:
         if self._error is None:
-            self._error = httpx.RemoteProtocolError(what)
-            self._error.__cause__ = cause
+            self._error = error
+            error.__cause__ = cause
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
