@@ -88,6 +88,8 @@ def configure_logging(log_format: Literal["json", "console"] | None, level: str)
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+#: What most fields are; looked at first, for each of a line's ten fields is.
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 #: Made once: making it costs more than writing a line.
 _JSON: Final = json.JSONEncoder(default=str)
 
@@ -99,6 +101,8 @@ def _write_json(event: structlog.typing.EventDict, **_options: object) -> str:
 def redact(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Replace what must not be shown; a `Secret` shows itself as stars anyway."""
     for key, value in event.items():
+        if type(value) in _PLAIN and key not in _FORBIDDEN:
+            continue
         if key in _FORBIDDEN or isinstance(value, Secret):
             event[key] = "***"
         elif isinstance(value, Mapping):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from worker.oauth.provider_values import Parameter
 _DEEPEST: Final = 3
 #: So many members of an answer are looked through for them; a token answer has a few dozen.
 _MOST_MEMBERS: Final = 10_000
+_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 
 
 def at(fields: object, path: str) -> Any:  # noqa: ANN401 -- a member of a JSON object is anything
@@ -30,7 +32,11 @@ def at(fields: object, path: str) -> Any:  # noqa: ANN401 -- a member of a JSON 
 
 def first_at(fields: object, paths: Iterable[str]) -> Any:  # noqa: ANN401 -- as above
     """Return the first thing that stands at any of some paths, or None."""
-    return next((found for path in paths if (found := at(fields, path)) is not None), None)
+    for path in paths:
+        found = at(fields, path)
+        if found is not None:
+            return found
+    return None
 
 
 def objects_in(fields: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -38,6 +44,8 @@ def objects_in(fields: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     level: list[Any] = [fields]
     budget = _MOST_MEMBERS
     for _ in range(_DEEPEST + 1):
+        if not level:  # most answers are flat
+            return
         below: list[Any] = []
         for here in level:
             if isinstance(here, dict):
@@ -70,4 +78,4 @@ def text_of(found: object) -> str | None:
 
 def is_storable(text: str) -> bool:
     """Tell whether a text can be stored: neither a NUL nor half of a surrogate pair is in it."""
-    return not any(char == "\x00" or "\ud800" <= char <= "\udfff" for char in text)
+    return _UNSTORABLE.search(text) is None

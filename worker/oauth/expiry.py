@@ -25,7 +25,11 @@ _LONGEST_CLAIMS: Final = 64 * 1024
 def lifetime_in(fields: object, paths: Iterable[str], unit: str = "s") -> timedelta | None:
     """Return the first believable lifetime at any of some paths."""
     scale = 1000 if unit == "ms" else 1
-    return next((found for path in paths if (found := lifetime(at(fields, path), scale)) is not None), None)
+    for path in paths:
+        value = at(fields, path)
+        if value is not None and (found := lifetime(value, scale)) is not None:
+            return found
+    return None
 
 
 def lifetime(value: object, scale: int = 1) -> timedelta | None:
@@ -39,8 +43,11 @@ def lifetime(value: object, scale: int = 1) -> timedelta | None:
 
 def lifetime_until(fields: object, paths: Iterable[str], now: datetime | None) -> timedelta | None:
     """Return the lifetime that the first readable instant at any of some paths leaves, from `now` on."""
-    ends = (instant(at(fields, path)) for path in paths)
-    return next((left for end in ends if (left := until(end, now)) is not None), None)
+    for path in paths:
+        value = at(fields, path)
+        if value is not None and (left := until(instant(value), now)) is not None:
+            return left
+    return None
 
 
 def until(end: datetime | None, now: datetime | None) -> timedelta | None:

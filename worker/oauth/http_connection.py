@@ -7,6 +7,7 @@ after a chunk's size or an odd letter in a header costs no token that arrived.
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import AsyncIterator
 from typing import Final, cast
 
@@ -168,6 +169,12 @@ class HttpConnection(asyncio.Protocol):
         """Tell whether another request may be written."""
         return not self.is_closed and not self._transport.is_closing()
 
+    def is_quiet(self) -> bool:
+        """Tell whether nothing has come that the loop has not read yet, such as the server's good-bye."""
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not poll.poll(0)
+
     def close(self) -> None:
         """Close at once: nothing that is still on its way is wanted."""
         self.is_closed = True
@@ -227,6 +234,11 @@ class HttpConnection(asyncio.Protocol):
         self._wake()
 
     # What llhttp tells; of the reason phrase it does not, which a client should ignore (RFC 9112 section 4).
+
+    def on_message_begin(self) -> None:
+        """Let no second answer follow in what the first one came with: it would be taken for a part of it."""
+        if self._body_ended:
+            raise ValueError("there is more than was asked for")
 
     def on_header(self, name: bytes, value: bytes | None) -> None:
         """Note a header. Trailers come here too, and are of no use."""

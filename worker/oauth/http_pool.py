@@ -86,6 +86,8 @@ class HttpPool:
                 raise httpx.ConnectTimeout("no connection was made in time") from error
             except (OSError, UnicodeError) as error:
                 raise httpx.ConnectError("no connection could be made") from error
+            if not connection.is_open():
+                raise httpx.ConnectError("the connection was closed as soon as it was made")
         self._used.add(connection)
         return connection
 
@@ -115,7 +117,7 @@ class HttpPool:
         oldest = asyncio.get_running_loop().time() - KEEPALIVE_SECONDS
         while kept:
             connection = kept.pop()  # the one that was used last is the least likely to be closed by the server
-            if connection.is_open() and connection.idle_since > oldest:
+            if connection.is_open() and connection.idle_since > oldest and connection.is_quiet():
                 return connection
             connection.close()
         return None

@@ -173,6 +173,10 @@ def secret_values(
     fields: Mapping[str, Any], secrets: tuple[Secret, ...], received: tuple[Secret | None, ...] = ()
 ) -> tuple[str, ...]:
     """Return the values of all secrets that the request held or the answer brought, wherever in it they stand."""
-    known = (secret.reveal() for secret in (*secrets, *received) if secret is not None)
-    named = (table.get(name) for table in objects_in(fields) for name in _TOKEN_NAMES)
-    return tuple(value for value in (*known, *named) if isinstance(value, str) and value)
+    values = [secret.reveal() for secret in (*secrets, *received) if secret is not None]
+    for table in objects_in(fields):
+        for name in _TOKEN_NAMES:
+            value = table.get(name)
+            if isinstance(value, str):
+                values.append(value)
+    return tuple(dict.fromkeys(value for value in values if value))
