@@ -7,7 +7,7 @@ loses what is in flight, and a second loop beside it spends twice.
 Dressed (`--dressed`), it does beside that what any careful program would: tokens are sealed with AES-GCM, requests are
 counted and timed with prometheus_client, and tenacity stands around each of them. Without, it is the least that a
 program in Python can do. Requests go through aiohttp, or through httpx's API
-above them.
+over Evergrant's connections.
 """
 
 from __future__ import annotations
