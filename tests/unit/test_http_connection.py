@@ -244,11 +244,17 @@ async def test_a_header_that_would_end_its_line_is_not_sent(value: str) -> None:
     assert not watched.may_have_left
 
 
-@pytest.mark.parametrize("method", ["HEAD", "CONNECT"])
-async def test_methods_with_answers_of_another_frame_are_refused(method: str) -> None:
-    """An answer to HEAD tells a length that no body follows."""
-    with pytest.raises(httpx.UnsupportedProtocol, match=method):
-        await asked("http://127.0.0.1:9/token", method)
+async def test_an_answer_to_head_has_no_body() -> None:
+    """It tells a length, and nothing follows (RFC 9110 section 9.3.2)."""
+    async with serving(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", closes=False)) as url:
+        response = await asked(url, "HEAD")
+    assert (response.status_code, response.content) == (200, b"")
+
+
+async def test_a_tunnel_is_not_asked_for() -> None:
+    """What would answer to CONNECT is no answer of HTTP's."""
+    with pytest.raises(httpx.UnsupportedProtocol, match="CONNECT"):
+        await asked("http://127.0.0.1:9/token", "CONNECT")
 
 
 async def test_a_head_without_end_is_given_up() -> None:

@@ -13,7 +13,8 @@ import httpx
 
 from worker.doctor.finding import Finding, error, ok, warning
 from worker.oauth.client import Client
-from worker.oauth.http_client import ROUTE, PrivateAddressError
+from worker.oauth.http_client import ROUTE
+from worker.oauth.http_pool import PrivateAddressError
 from worker.oauth.placeholders import fill, names_in
 from worker.oauth.route import route
 

@@ -32,8 +32,6 @@ UNREAD: Final = "unread"
 _PORTS: Final = {"http": 80, "https": 443}
 #: Methods whose requests say that they have no body when they have none (RFC 9110 section 8.6).
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
-#: Methods whose answers are framed otherwise (RFC 9112 section 6.3); nothing here asks by them.
-_FRAMED_OTHERWISE: Final = frozenset({"HEAD", "CONNECT"})
 #: Headers that say where a request goes and where it ends.
 _WRITTEN_HERE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
 _NO_LIMITS: Final[dict[str, float | None]] = {}
@@ -98,7 +96,7 @@ class Transport(httpx.AsyncBaseTransport):
         try:
             if watched is not None:
                 watched.may_have_left = True
-            connection.send(content, request.extensions.get(DEADLINE))
+            connection.send(content, request.extensions.get(DEADLINE), wants_body=request.method != "HEAD")
             await connection.sent(limits.get("write"))
             await connection.head(limits.get("read"))
         except BaseException:
@@ -145,11 +143,12 @@ def _written(request: httpx.Request, body: bytes) -> bytes:
     """Return a request as it goes out (RFC 9112 section 3).
 
     Raises:
-        httpx.LocalProtocolError: when a header would end its line, or a method's answer could not be read.
+        httpx.LocalProtocolError: when a header would end its line.
+        httpx.UnsupportedProtocol: for a method whose answer could not be read.
 
     """
-    if request.method in _FRAMED_OTHERWISE:
-        raise httpx.UnsupportedProtocol(f"{request.method} is not supported")
+    if request.method == "CONNECT":
+        raise httpx.UnsupportedProtocol("CONNECT is not supported: it would make a tunnel")
     url = request.url
     lines = [b"%s %s HTTP/1.1" % (request.method.encode("ascii"), url.raw_path), b"Host: " + url.netloc]
     lines += [name + b": " + value for name, value in request.headers.raw if name.lower() not in _WRITTEN_HERE]

@@ -53,6 +53,7 @@ class HttpConnection(asyncio.Protocol):
         "_unread",
         "_until_close",
         "_waiter",
+        "_wants_body",
         "headers",
         "idle_since",
         "is_closed",
@@ -74,21 +75,24 @@ class HttpConnection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._unread = 0
         self._is_paused = False
+        self._wants_body = True
         self._head_size = 0
         self._head_ended = False
         self._body_ended = False
         self._until_close = False  #: after this answer the connection carries no other
         self._keeps = False  #: llhttp's opinion of that
 
-    def send(self, request: bytes, deadline: float | None = None) -> None:
+    def send(self, request: bytes, deadline: float | None = None, *, wants_body: bool = True) -> None:
         """Write a request, whole; `head` waits for what comes of it.
 
         Args:
             request: its head and body.
             deadline: when the last byte of the answer must be there, by the loop's clock, in seconds.
+            wants_body: False for HEAD, whose answer tells a length that no body follows.
 
         """
         self._begin()
+        self._wants_body = wants_body
         self._is_asked = True
         if deadline is not None:
             self._deadline = self._loop.call_at(deadline, self._expire, deadline)
@@ -258,11 +262,14 @@ class HttpConnection(asyncio.Protocol):
             self.headers = []
             return
         self.status = status
-        self._until_close = _ends_with_the_connection(status, self.headers)
+        self._until_close = not self._wants_body or _ends_with_the_connection(status, self.headers)
         self._head_ended = True
+        self._body_ended = not self._wants_body
 
     def on_body(self, body: bytes) -> None:
         """Hold a part of the body until it is taken."""
+        if self._body_ended:
+            return
         self._chunks.append(body)
         self._unread += len(body)
 

@@ -85,7 +85,7 @@ class HttpPool:
             except TimeoutError as error:
                 raise httpx.ConnectTimeout("no connection was made in time") from error
             except (OSError, UnicodeError) as error:
-                raise httpx.ConnectError("no connection could be made") from error
+                raise httpx.ConnectError(str(error) or type(error).__name__) from error
             if not connection.is_open():
                 raise httpx.ConnectError("the connection was closed as soon as it was made")
         self._used.add(connection)
