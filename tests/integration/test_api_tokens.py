@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -19,6 +20,7 @@ from worker.domain.errors import ConfigurationError
 from worker.domain.roles import Caller, Role
 from worker.domain.secret import Secret
 from worker.sandbox.server import RunningSandbox
+from worker.storage.api_tokens import ApiTokens, FoundToken
 from worker.usecases.api_access import KNOWN_SECONDS
 
 TOKEN = re.compile(r"evg_[A-Za-z0-9_-]{43}")
@@ -181,3 +183,24 @@ def test_wrong_use_makes_no_token(installation: Installation, arguments: tuple[s
     assert (ended.code, ended.out) == (2, "")
     assert said in " ".join(ended.err.split()), ended.err
     assert installation.query("SELECT count(*) FROM api_tokens") == before
+
+
+@pytest.mark.anyio
+async def test_a_crowd_with_one_token_looks_once(
+    make_container: ContainerMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many requests come at once with a token that is not known yet, the database is asked once."""
+    async with make_container("") as container:
+        _, token = await container.api_access.create(Role.READER)
+        looked: list[bytes] = []
+        find = ApiTokens.find
+
+        async def counted(tokens: ApiTokens, which: bytes) -> FoundToken | None:
+            looked.append(which)
+            return await find(tokens, which)
+
+        monkeypatch.setattr(ApiTokens, "find", counted)
+        callers = await asyncio.gather(*(container.api_access.recognize(token) for _ in range(50)))
+
+    assert {caller.role for caller in callers if caller is not None} == {Role.READER}
+    assert (len(callers), len(looked)) == (50, 1)

@@ -72,7 +72,7 @@ def filled_url(template: str, values: Mapping[str, str], where: str) -> str:
         UnfilledError: when a placeholder has no value.
 
     """
-    if not names_in([template]):
+    if "{" not in template:
         return template  # checked when it was configured
     tokens = {name: quote(values[name], safe="", errors="surrogatepass") for name in _TOKENS if name in values}
     url = fill(template, {**values, **tokens})

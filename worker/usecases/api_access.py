@@ -41,6 +41,7 @@ class ApiAccess:
     new_id: Callable[[], UUID]
     tick: Callable[[], float]
     _known: dict[bytes, tuple[Caller, float]] = field(default_factory=dict, init=False)
+    _looking: dict[bytes, asyncio.Task[Caller | None]] = field(default_factory=dict, init=False)
     _noting: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     async def create(
@@ -77,6 +78,14 @@ class ApiAccess:
         known = self._known.get(which)
         if known is not None and now < known[1]:
             return known[0]
+        # A crowd that comes with one token looks once: it would stand before the database, and before what it came for.
+        looking = self._looking.get(which)
+        if looking is None:
+            looking = self._looking[which] = asyncio.create_task(self._look(which, now))
+            looking.add_done_callback(lambda _task: self._looking.pop(which))
+        return await asyncio.shield(looking)
+
+    async def _look(self, which: bytes, now: float) -> Caller | None:
         found = await self.tokens.find(which)
         if found is None:
             self._known.pop(which, None)
