@@ -326,6 +326,7 @@ def create_container(
             tick=monotonic,
             draw=_chance.random,
             keep_rotations=limits.keep_rotations,
+            keep_events=limits.keep_events,
             keep_audit=configuration.web.keep_audit,
         ),
         access_tokens=AccessTokens(

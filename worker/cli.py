@@ -24,6 +24,7 @@ from worker.commands.health import health
 from worker.commands.keys import keys
 from worker.commands.processes import beat, web, worker
 from worker.commands.reconsent import reconsent
+from worker.commands.subjects import subjects
 from worker.commands.up import up
 from worker.commands.webhooks import webhooks
 from worker.domain.errors import ConfigurationError, EvergrantError
@@ -56,6 +57,7 @@ cli.add_typer(keys, name="keys")
 cli.add_typer(api_tokens, name="api-tokens")
 cli.add_typer(console, name="console")
 cli.add_typer(webhooks, name="webhooks")
+cli.add_typer(subjects, name="subjects")
 cli.add_typer(db, name="db")
 
 

@@ -29,6 +29,8 @@ LEASE_MARGIN: Final = timedelta(seconds=10)
 SHORTEST_LINEAGE: Final = timedelta(hours=1)
 #: The database lets nothing of the audit log go that is younger.
 SHORTEST_AUDIT: Final = timedelta(days=30)
+#: A webhook is tried for three days and may be asked for again; a link in a mail is good for two weeks.
+SHORTEST_EVENTS: Final = timedelta(days=14)
 _TABLES: Final = ("providers", "clients", "webhooks", "mails", "worker", "web", "sign_in")
 
 
@@ -36,6 +38,12 @@ def _long_enough(lineage: timedelta) -> timedelta:
     if lineage < SHORTEST_LINEAGE:
         raise ValueError("must be at least 1h")
     return lineage
+
+
+def _events_long_enough(events: timedelta) -> timedelta:
+    if events < SHORTEST_EVENTS:
+        raise ValueError("must be at least 14d")
+    return events
 
 
 def _kept_long_enough(audit: timedelta) -> timedelta:
@@ -76,6 +84,8 @@ class WorkerLimits(BaseModel):
     stop_time: Duration = timedelta(seconds=25)  #: how long a stopping worker waits for what it has sent
     #: How long each grant's lineage is kept: when it was rotated, and a fingerprint of what was spent.
     keep_rotations: Annotated[Duration, AfterValidator(_long_enough)] = timedelta(days=1)
+    #: How long events are kept, and with them webhooks that were not taken, and what became of mails.
+    keep_events: Annotated[Duration, AfterValidator(_events_long_enough)] = timedelta(days=90)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

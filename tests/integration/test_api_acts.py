@@ -174,13 +174,15 @@ def test_what_has_ended_is_neither_paused_nor_resumed(
 def test_a_revoked_grant_has_ended_at_its_provider_too(
     sandbox: RunningSandbox, web: RunningWeb, client: SandboxClient, http: httpx.Client
 ) -> None:
-    """DELETE gives the refresh token back, ends the grant with one event, and may be repeated."""
+    """DELETE gives the refresh token back, erases it here, ends the grant with one event, and may be repeated."""
     [(grant_id, seeded)] = web.run(adopt(web.container, sandbox, client))
 
     revoked = [http.delete(f"/v1/grants/{grant_id}") for _ in range(2)]
 
     assert [answer.status_code for answer in revoked] == [200, 200]
-    assert revoked[0].json()["at_provider"] == "revoked"
+    assert [answer.json()["at_provider"] for answer in revoked] == ["revoked", "erased"]
+    [kept] = web.run(rows(web.container, "SELECT refresh_token, access_token, captured FROM grants"))
+    assert tuple(kept) == (b"", None, None)
     assert (revoked[0].json()["grant"]["state"], revoked[0].json()["grant"]["rotate_at"]) == ("revoked", None)
     assert sandbox.control.account_of(seeded.access_token) is None
     assert events_of(web, grant_id) == ["grant.created", "grant.revoked"]

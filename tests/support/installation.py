@@ -114,7 +114,7 @@ class Installation:
         keys = self._keys()
         ring = KeyRing(keys, os.urandom)
         stored = self.query("SELECT id, access_token, refresh_token FROM grants")
-        opened = [ring.open(refresh_token, REFRESH_TOKEN, row) for row, _, refresh_token in stored]
+        opened = [ring.open(refresh_token, REFRESH_TOKEN, row) for row, _, refresh_token in stored if refresh_token]
         opened += [ring.open(access_token, ACCESS_TOKEN, row) for row, access_token, _ in stored if access_token]
         return {
             SECRET,

@@ -208,6 +208,8 @@ def revoke(grant_id: UUID) -> None:
             typer.echo(f"{grant_id} is revoked, here and at its provider")
         case AtProvider.NOT_OFFERED:
             typer.echo(f"{grant_id} is revoked here; its provider has no endpoint to revoke it at")
+        case AtProvider.ERASED:
+            typer.echo(f"{grant_id} was revoked before, and its tokens are erased")
         case AtProvider.NOT_CONFIRMED:
             fail(f"grant {grant_id} is revoked here, and its provider has not confirmed it: try again")
 

@@ -41,6 +41,8 @@ class Act(StrEnum):
     WEBHOOK_TESTED = "webhook.test"
     WEBHOOK_REPLAYED = "webhook.replay"
     KEYS_ROTATED = "keys.rotate"
+    SUBJECT_EXPORTED = "subject.export"
+    SUBJECT_ERASED = "subject.erase"
 
 
 class ActOutcome(StrEnum):

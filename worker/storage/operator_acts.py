@@ -37,7 +37,8 @@ class PausedGrant:
 class TokensToGiveBack:
     """A revoked grant's tokens, and whether a request is under way that may replace them."""
 
-    refresh_token: Secret
+    generation: int
+    refresh_token: Secret | None  #: None: the secrets are erased
     access_token: Secret | None  #: some providers are asked with it
     captured: Mapping[str, str]  #: what was kept of redirects and answers, for the provider's placeholders
     leased: bool
@@ -87,6 +88,12 @@ _SET_ACCOUNT: Final = text("""
       FROM changed
     RETURNING grant_id
 """)
+# What came meanwhile, by a late answer, is another generation and still to be given back.
+_ERASE: Final = text("""
+    UPDATE grants SET access_token = NULL, refresh_token = '', captured = NULL
+     WHERE id = :id AND state = 'revoked' AND generation = :generation AND leased_until IS NULL
+    RETURNING id
+""")
 _SET_EMAIL: Final = text("UPDATE grants SET email = :email WHERE id = :id RETURNING id")
 
 
@@ -135,6 +142,10 @@ class OperatorActs:
         """End a grant on purpose: it is not refreshed any more; tell whether that changed anything."""
         return await self._change(_REVOKE, {"id": grant_id})
 
+    async def erase_secrets(self, grant_id: UUID, generation: int) -> bool:
+        """Erase the tokens of a revoked grant; False where it has others by now, or is not revoked any more."""
+        return await self._change(_ERASE, {"id": grant_id, "generation": generation})
+
     async def set_email(self, grant_id: UUID, email: str | None) -> bool:
         """Note where the owner can be reached; tell whether there is such a grant."""
         return await self._change(_SET_EMAIL, {"id": grant_id, "email": email})
@@ -152,7 +163,11 @@ class OperatorActs:
         """
         # Only of a revoked one: what an owner has consented to meanwhile must not be given back.
         statement = select(
-            Grant.refresh_token, Grant.access_token, Grant.captured, Grant.leased_until.is_not(None).label("leased")
+            Grant.generation,
+            Grant.refresh_token,
+            Grant.access_token,
+            Grant.captured,
+            Grant.leased_until.is_not(None).label("leased"),
         ).where(Grant.id == grant_id, Grant.state == GrantState.REVOKED.value)
         async with self._engine.connect() as connection:
             row = (await connection.execute(statement)).one_or_none()
@@ -160,7 +175,8 @@ class OperatorActs:
             return None
         access_token = row.access_token
         return TokensToGiveBack(
-            refresh_token=self._keys.open(row.refresh_token, REFRESH_TOKEN, grant_id),
+            generation=row.generation,
+            refresh_token=self._keys.open(row.refresh_token, REFRESH_TOKEN, grant_id) if row.refresh_token else None,
             access_token=self._keys.open(access_token, ACCESS_TOKEN, grant_id) if access_token is not None else None,
             captured=row.captured or {},
             leased=row.leased,

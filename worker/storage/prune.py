@@ -26,6 +26,15 @@ SESSIONS: Final = timedelta(days=1)
 IDEMPOTENT_REQUESTS: Final = KEPT
 
 _BY_AGE: Final = {
+    # What lets nobody in any more is told of for as long as the events are.
+    "api_tokens": (
+        text("""
+            DELETE FROM api_tokens WHERE id IN (
+                SELECT id FROM api_tokens WHERE least(revoked_at, expires_at) < now() - CAST(:age AS interval)
+                 LIMIT :limit)
+        """),
+        EVENTS,
+    ),
     "authorization_requests": (
         text("""
             DELETE FROM authorization_requests WHERE state_hash IN (
@@ -95,17 +104,21 @@ _EVENTS: Final = text(_OF_THE_FRONT.format(table="events"))
 _AUDIT: Final = text("SELECT prune_audit_log(CAST(:age AS interval), CAST(:limit AS integer))")
 
 
-async def prune(engine: AsyncEngine, *, keep_rotations: timedelta, keep_audit: timedelta) -> int:
+async def prune(
+    engine: AsyncEngine, *, keep_rotations: timedelta, keep_audit: timedelta, keep_events: timedelta = EVENTS
+) -> int:
     """Remove rows past their age; returns how many.
 
     Args:
         engine: the process's connections.
         keep_rotations: how long a grant's lineage is kept.
         keep_audit: how long the audit log is kept.
+        keep_events: how long events are kept, with deliveries and mails.
 
     """
     removed = 0
-    for statement, age in _BY_AGE.values():
+    for statement, default in _BY_AGE.values():
+        age = keep_events if default is EVENTS else default
         for _round in range(ROUNDS):
             async with engine.begin() as connection:
                 found = (await connection.execute(statement, {"age": age, "limit": LIMIT})).rowcount
@@ -118,7 +131,7 @@ async def prune(engine: AsyncEngine, *, keep_rotations: timedelta, keep_audit: t
         removed += found
         if found < LIMIT:
             break
-    for statement, age in ((_ROTATIONS, keep_rotations), (_EVENTS, EVENTS)):
+    for statement, age in ((_ROTATIONS, keep_rotations), (_EVENTS, keep_events)):
         after = 0
         for _round in range(ROUNDS):
             async with engine.begin() as connection:

@@ -55,6 +55,7 @@ class Dispatch:
     draw: Callable[[], float]
     keep_rotations: timedelta
     keep_audit: timedelta
+    keep_events: timedelta
 
     async def dispatch(self) -> list[Ticket]:
         """Drain the escrow, rescue, scan, and return the tickets that the due grants call for."""
@@ -96,4 +97,9 @@ class Dispatch:
         What the counts of grants are made of is folded, too.
         """
         await fold_grant_counts(self.engine)
-        return await prune(self.engine, keep_rotations=self.keep_rotations, keep_audit=self.keep_audit)
+        return await prune(
+            self.engine,
+            keep_rotations=self.keep_rotations,
+            keep_audit=self.keep_audit,
+            keep_events=self.keep_events,
+        )

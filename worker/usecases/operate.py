@@ -46,6 +46,7 @@ class AtProvider(StrEnum):
     REVOKED = "revoked"  #: the provider has ended it (RFC 7009)
     NOT_OFFERED = "not_offered"  #: the provider has no such endpoint, or its client is not configured any more
     NOT_CONFIRMED = "not_confirmed"  #: the provider did not say that it has; it may be tried again
+    ERASED = "erased"  #: that was settled before, and no token is left that could be given back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,8 @@ class GrantOperations:
     async def revoke(self, grant_id: UUID) -> Revoked | NoSuchGrant:
         """End a grant on purpose, here and at its provider. It may be repeated, until the provider has confirmed it.
 
+        Its tokens are erased as soon as the provider has confirmed it, or offers no way to.
+
         Raises:
             SealError: when the key ring does not open the refresh token; the grant has ended here by then.
 
@@ -101,7 +104,10 @@ class GrantOperations:
         newest = await self._newest_tokens(grant_id)
         if newest is None:  # its owner has consented again meanwhile: what is there now was not meant
             return Revoked(at_provider=AtProvider.NOT_CONFIRMED, changed=changed)
-        return Revoked(at_provider=await self._give_back(view.client, newest), changed=changed)
+        at_provider = await self._give_back(view.client, newest)
+        if at_provider in {AtProvider.REVOKED, AtProvider.NOT_OFFERED}:  # else they are needed for the next try
+            await self.acts.erase_secrets(grant_id, newest.generation)
+        return Revoked(at_provider=at_provider, changed=changed)
 
     async def _newest_tokens(self, grant_id: UUID) -> TokensToGiveBack | None:
         # A request that left before may still bring others, and those are the ones to give back.
@@ -113,6 +119,8 @@ class GrantOperations:
         return held
 
     async def _give_back(self, client_name: str, tokens: TokensToGiveBack) -> AtProvider:
+        if tokens.refresh_token is None:
+            return AtProvider.ERASED
         try:
             client = self.registry.client(client_name)
         except ConfigurationError:
