@@ -146,7 +146,8 @@ def test_an_unknown_table_is_named(path: Path, text: str) -> None:
     """A misspelt table is refused with those that are known."""
     name = text.strip("[]\n").split(".")[0].split(" ")[0].rstrip("]")
 
-    assert complaint(path, text) == f"FILE: unknown table [{name}] (known: providers, clients, webhooks, mails, worker)"
+    known = "providers, clients, webhooks, mails, worker, web, sign_in"
+    assert complaint(path, text) == f"FILE: unknown table [{name}] (known: {known})"
 
 
 @pytest.mark.parametrize("name", ["providers", "clients"])

@@ -1,0 +1,109 @@
+"""Three workers restarted one after another by SIGTERM, under load: nobody notices."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Final
+
+import psycopg
+import pytest
+
+from tests.conftest import ContainerMaker
+from tests.support.deployment import deployed
+from tests.support.sandbox_clients import SECRET, adopt, register
+from tests.support.waiting import wait_until
+from worker.domain.secret import Secret
+from worker.sandbox.behaviour import Behaviour, Latency
+from worker.sandbox.server import RunningSandbox
+from worker.storage.presence import PRESENCE
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+GRANTS: Final = 90
+WORKERS: Final = 3
+#: Seconds that an access token lives: each grant is rotated three times while the workers are replaced.
+LIFETIME: Final = 8
+PATIENCE: Final = 60.0
+#: Seconds that a rotation may begin after its time: a tick of one second, and another where a ticket went to a worker
+#: that was just stopping. A machine that is busy with other things needs some leeway beside.
+LATE: Final = 2.0
+
+
+def _one(database_url: str, query: str) -> int | float:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        row = connection.execute(query).fetchone()
+    assert row is not None
+    return row[0] or 0  # type: ignore[no-any-return]
+
+
+def _present(database_url: str) -> int | float:
+    own = "(SELECT oid FROM pg_database WHERE datname = current_database())"
+    return _one(
+        database_url,
+        f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = {PRESENCE}::oid AND database = {own}",
+    )
+
+
+async def test_no_grant_is_in_doubt_and_none_is_late(
+    *,
+    sandbox: RunningSandbox,
+    make_container: ContainerMaker,
+    database_url: str,
+    broker_url: str,
+    keys: Secret,
+    tmp_path: Path,
+) -> None:
+    """Each stops with 0 once its answers are stored; no doubt, no strike, no token twice, nothing later than a tick."""
+    client = register(sandbox, behaviour=Behaviour(access_lifetime=LIFETIME, latency=Latency(fixed=0.3)))
+    async with make_container(client.toml, **client.environment) as container:
+        await adopt(container, sandbox, client, GRANTS)
+    with deployed(
+        tmp_path,
+        database_url=database_url,
+        broker_url=broker_url,
+        keys=keys,
+        configuration=client.toml,
+        workers=WORKERS,
+        CLIENT_SECRET=SECRET,
+    ) as deployment:
+        wait_until(lambda: _present(database_url) == WORKERS, PATIENCE, "three workers are up")
+        wait_until(lambda: sandbox.control.report().rotations >= GRANTS, PATIENCE, "every grant has been rotated")
+        _measure_lateness(database_url)
+        for number in range(1, WORKERS + 1):
+            stopping = deployment.processes.pop(f"worker-{number}")
+            stopping.send_signal(signal.SIGTERM)
+            assert stopping.wait(PATIENCE) == 0
+            deployment.start(f"worker-{number}-anew", "worker")
+            wait_until(lambda: _present(database_url) == WORKERS, PATIENCE, "its successor is up")
+            done = sandbox.control.report().rotations
+            wait_until(
+                lambda: sandbox.control.report().rotations >= done + GRANTS,  # noqa: B023 -- called at once
+                PATIENCE,
+                "they are rotated on",
+            )
+        assert deployment.ended() == []
+
+    assert _one(database_url, "SELECT count(*) FROM events WHERE type = 'grant.in_doubt'") == 0
+    assert _one(database_url, "SELECT max(greatest(strikes, failures, presentations)) FROM grants") == 0
+    assert _one(database_url, "SELECT count(*) FROM grants WHERE state <> 'active'") == 0
+    report = sandbox.control.report()
+    assert (report.presented_more_than_once, report.double_spends, dict(report.errors)) == (0, 0, {})
+    assert _one(database_url, "SELECT count(*) FROM lateness") > WORKERS * GRANTS
+    assert _one(database_url, "SELECT extract(epoch FROM max(late)) FROM lateness") < LATE
+
+
+def _measure_lateness(database_url: str) -> None:
+    """Let the database write down how long after its time each grant was claimed."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("""
+            CREATE TABLE lateness (late interval);
+            CREATE FUNCTION note_lateness() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                INSERT INTO lateness VALUES (NEW.spend_started_at - OLD.rotate_at);
+                RETURN NULL;
+            END $$;
+            CREATE TRIGGER note_lateness AFTER UPDATE OF spend_started_at ON grants FOR EACH ROW
+              WHEN (OLD.spend_started_at IS NULL AND NEW.spend_started_at IS NOT NULL AND OLD.rotate_at IS NOT NULL)
+              EXECUTE FUNCTION note_lateness();
+        """)
