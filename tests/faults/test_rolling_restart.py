@@ -34,7 +34,7 @@ def _one(database_url: str, query: str) -> int | float:
     with psycopg.connect(database_url, autocommit=True) as connection:
         row = connection.execute(query).fetchone()
     assert row is not None
-    return row[0] or 0  # type: ignore[no-any-return]
+    return row[0] or 0
 
 
 def _present(database_url: str) -> int | float:
