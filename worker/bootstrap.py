@@ -236,7 +236,7 @@ def create_container(
     metrics = Metrics(registry, time.time)
     metrics.expect(clients.clients, mails=settings.smtp_url is not None)
     metrics.keys.set(len(keys.key_ids))
-    observers = Observers(metrics)
+    observers = Observers(metrics, monotonic)
     token_endpoint = TokenEndpoint(http, monotonic, assertion_stamp)
     escrow = Escrow(_shelf(settings, observers, suffix=escrow_entry.SUFFIX, key=escrow_entry.KEY))
     presence = Presence(engine, _chance.random, observers.presence_lost)

@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import structlog
 
-from worker.domain.secret import Secret
+from worker.log_redaction import ShortAddresses, redact, redact_foreign, redact_traceback
 
 #: Libraries that say at INFO what our own lines say better.
 _QUIET: Final = (
@@ -28,10 +27,6 @@ _QUIET: Final = (
     "httpx",
     "mail.log",  # aiosmtpd, in the demo
     "uvicorn.error",
-)
-#: Field names under which nothing is ever shown, whatever its type.
-_FORBIDDEN: Final = frozenset(
-    {"access_token", "refresh_token", "client_secret", "code", "state_parameter", "authorization", "password"}
 )
 
 
@@ -65,7 +60,7 @@ def configure_logging(log_format: Literal["json", "console"] | None, level: str)
     )
     # Our own lines do not take the way through the standard library, which costs five times what they cost themselves.
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, renderer],
+        processors=[*shared, structlog.processors.format_exc_info, redact_traceback, renderer],
         logger_factory=_Writer,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
@@ -77,6 +72,7 @@ def configure_logging(log_format: Literal["json", "console"] | None, level: str)
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                redact_foreign,
                 renderer,
             ],
         )
@@ -84,30 +80,20 @@ def configure_logging(log_format: Literal["json", "console"] | None, level: str)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.captureWarnings(capture=True)
+    access = logging.getLogger("uvicorn.access")
+    if not any(isinstance(found, ShortAddresses) for found in access.filters):
+        access.addFilter(ShortAddresses())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-#: What most fields are; looked at first, for each of a line's ten fields is.
-_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 #: Made once: making it costs more than writing a line.
 _JSON: Final = json.JSONEncoder(default=str)
 
 
 def _write_json(event: structlog.typing.EventDict, **_options: object) -> str:
     return _JSON.encode(event)
-
-
-def redact(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Replace what must not be shown; a `Secret` shows itself as stars anyway."""
-    for key, value in event.items():
-        if type(value) in _PLAIN and key not in _FORBIDDEN:
-            continue
-        if key in _FORBIDDEN or isinstance(value, Secret):
-            event[key] = "***"
-        elif isinstance(value, Mapping):
-            event[key] = {name: "***" if name in _FORBIDDEN else item for name, item in value.items()}
-    return event
 
 
 def get_logger(name: str) -> Any:  # noqa: ANN401 -- structlog's proxy has no better type

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 from worker.domain.grant import ClaimedGrant
 from worker.domain.mail_fate import Fate
-from worker.domain.outcome import Outcome, Rotated, label
+from worker.domain.outcome import Dead, Outcome, Rotated, label
 from worker.domain.reconsent import MailState
+from worker.log_sampling import Sampler
 from worker.logging import get_logger
 from worker.metrics import Metrics
 from worker.storage.escrow import EscrowDrained
@@ -30,10 +31,17 @@ _MEND_ENTRY: Final = (
 
 
 class Observers:
-    """Counts and logs; one for a process. It implements the use cases' observers."""
+    """Counts and logs; one for a process. It implements the use cases' observers.
 
-    def __init__(self, metrics: Metrics) -> None:
+    Args:
+        metrics: count.
+        tick: the monotonic clock, in seconds.
+
+    """
+
+    def __init__(self, metrics: Metrics, tick: Callable[[], float]) -> None:
         self._metrics = metrics
+        self._failures = Sampler(tick)
 
     def refreshed(self, grant: ClaimedGrant, outcome: Outcome, *, seconds: float, late: timedelta) -> None:
         """Count and log one refresh whose outcome is stored."""
@@ -41,16 +49,21 @@ class Observers:
         fields = _identify(grant) | {"took_ms": round(seconds * 1000), "late_ms": round(late.total_seconds() * 1000)}
         if isinstance(outcome, Rotated):
             log.info("grant_rotated", **fields)
-        else:
-            cause = outcome.cause
-            log.warning(
-                "refresh_failed",
-                **fields,
-                outcome=label(outcome),
-                reason=cause.reason.value,
-                **({"status": cause.status} if cause.status is not None else {}),
-                **({"error_code": cause.code} if cause.code is not None else {}),
-            )
+            return
+        cause = outcome.cause
+        # A death is told each time: somebody will ask for it. Of a provider that is down, a few tell as much as all.
+        left_out = 0 if isinstance(outcome, Dead) else self._failures.left_out((grant.client, cause.reason))
+        if left_out is None:
+            return
+        log.warning(
+            "refresh_failed",
+            **fields,
+            outcome=label(outcome),
+            reason=cause.reason.value,
+            **({"status": cause.status} if cause.status is not None else {}),
+            **({"error_code": cause.code} if cause.code is not None else {}),
+            **({"left_out": left_out} if left_out else {}),
+        )
 
     def refresh_raised(self, grant: ClaimedGrant, error: BaseException) -> None:
         """Log a bug of ours: its kind and place, and not its message, which may repeat what was read."""
@@ -212,4 +225,5 @@ def _identify(grant: ClaimedGrant) -> dict[str, object]:
         "subject": grant.subject,
         "grant": str(grant.lease.grant_id),
         "generation": grant.lease.generation,
+        "lease": str(grant.lease.lease_id),
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
+
+from structlog.contextvars import bound_contextvars
 
 from worker.celery_app import app, runtime
 
@@ -10,22 +12,26 @@ from worker.celery_app import app, runtime
 TICKET_EXPIRES: Final = 10
 
 
-@app.task(name="evergrant.tick")
-def tick() -> None:
+@app.task(name="evergrant.tick", bind=True)
+def tick(self: Any) -> None:  # noqa: ANN401 -- Celery ships no types
     """Rescue, scan, and send the tickets that the due grants call for."""
-    for ticket in runtime().run(runtime().container.dispatch.dispatch()):
+    with bound_contextvars(scan=self.request.id):
+        found = runtime().run(runtime().container.dispatch.dispatch())
+    for ticket in found:
         drain.apply_async(args=(ticket.client,), expires=TICKET_EXPIRES)
 
 
-@app.task(name="evergrant.drain")
-def drain(client: str) -> None:
+@app.task(name="evergrant.drain", bind=True)
+def drain(self: Any, client: str) -> None:  # noqa: ANN401 -- Celery ships no types
     """Work through one client's due grants."""
     container = runtime().container
     configured = container.configuration.registry.clients.get(client)
     if configured is not None:
         seconds = container.configuration.worker.drain_time.total_seconds()
-        # Not waited for: a thread that waits for a slow provider would be missing for everybody's ticks.
-        runtime().start(container.drains.drain(configured, seconds), "drain_failed")
+        # What is logged of it, down to each settle, names the scan that asked for it (Celery's parent) and this drain.
+        with bound_contextvars(scan=self.request.parent_id, drain=self.request.id):
+            # Not waited for: a thread that waits for a slow provider would be missing for everybody's ticks.
+            runtime().start(container.drains.drain(configured, seconds), "drain_failed")
 
 
 @app.task(name="evergrant.webhooks")

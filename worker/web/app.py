@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from worker.bootstrap import Container, software
 from worker.web import consent, health, metrics, page, reconsent, sign_in, sign_in_openid
+from worker.web.access_log import AccessLog
 from worker.web.api.application import add_api
 from worker.web.gauges import DatabaseGauges
 from worker.web.headers import SecurityHeaders
@@ -67,6 +68,7 @@ def create_web_app(create: Callable[[], Container], registry: CollectorRegistry 
     app.state.registry = registry
     app.state.sign_in_rate = SignInRate()
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(AccessLog)
     for router in ROUTERS:
         # As they are, each with what it declares: `include_router` would build its routes anew at the first request.
         app.router.routes.extend(router.routes)
