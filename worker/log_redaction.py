@@ -20,6 +20,8 @@ _STARS: Final = "***"
 _FORBIDDEN: Final = frozenset(
     {"access_token", "refresh_token", "client_secret", "code", "state_parameter", "authorization", "password"}
 )
+#: What most fields hold, and what cannot hold a secret of its own: looking further would cost as much as the line.
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 #: Names whose values are secret wherever they stand: in a form, a query, JSON, a Python repr.
 _NAMED: Final = re.compile(
     r"""(?ix) \b (access_token | refresh_token | id_token | client_secret | client_assertion | assertion
@@ -51,7 +53,11 @@ def without_secrets(text: str) -> str:
 def redact(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Replace what must not be shown; a `Secret` shows itself as stars anyway."""
     for key, value in event.items():
-        if key in _FORBIDDEN or isinstance(value, Secret):
+        if key in _FORBIDDEN:
+            event[key] = _STARS
+        elif type(value) in _PLAIN:
+            continue
+        elif isinstance(value, Secret):
             event[key] = _STARS
         elif isinstance(value, Mapping):
             event[key] = {name: _STARS if name in _FORBIDDEN else item for name, item in value.items()}

@@ -178,6 +178,7 @@ class Metrics:
             registry=registry,
             multiprocess_mode="mostrecent",
         )
+        self._skew = cache(self.clock_skew.labels)
 
     def expect(self, clients: Iterable[str], *, mails: bool) -> None:
         """Begin the series of the configured clients at 0: of one that begins at 1, no rate sees the first.
@@ -196,6 +197,10 @@ class Metrics:
                 self.grants_dead.labels(client, why.value)
             for outcome in MAIL_OUTCOMES if mails else ():
                 self.reconsent_mails.labels(client, outcome)
+
+    def skewed(self, provider: str, seconds: float) -> None:
+        """Show how far a provider's clock is ahead of the database's."""
+        self._skew(provider).set(seconds)
 
     def refreshed(self, grant: ClaimedGrant, outcome: Outcome, *, seconds: float, late: timedelta) -> None:
         """Count one refresh whose outcome is stored."""

@@ -147,6 +147,14 @@ REACH: Final = (
         digits=1,
     ),
     Reach(
+        measure="metrics and logs, of the CPU time per grant",
+        value=_fact("telling_share_percent"),
+        side=Side.AT_MOST,
+        limit=5,
+        unit=" %",
+        digits=1,
+    ),
+    Reach(
         measure="steady state: oldest overdue",
         value=_fact("steady_overdue"),
         side=Side.AT_MOST,

@@ -82,6 +82,7 @@ def _findings(runs: dict[str, list[dict[str, Any]]], steady: list[dict[str, Any]
         "window_saturated_median_ms": full[49],
         "window_saturated_p99_ms": full[98],
         "observing_ratio": cpu[Observed.EVERYTHING] / nothing,
+        "telling_share_percent": _share(saturated),
         "double_spends:one-process": sum(run["double_spends"] for run in every),
         "lost:one-process": sum(run["lost"] for run in every),
     }
@@ -98,10 +99,23 @@ def _findings(runs: dict[str, list[dict[str, Any]]], steady: list[dict[str, Any]
                 (name, spread([run["cpu_ms"] for run in found], 2), f"{cpu[name] / nothing:.2f} x")
                 for name, found in runs.items()
             ),
+            notes=(_share_note(saturated),),
         ),
     )
     data = {"runs": {**runs, "steady": steady}, "window_ms_percentiles": {"steady": held, "saturated": full}}
     return Findings(part="one-process", tables=tables, facts=facts, data=data)
+
+
+def _share(runs: list[dict[str, Any]]) -> float:
+    """Return how large a part of a grant's CPU time metrics and logs are, in percent."""
+    return float(statistics.median(100 * run["telling_ms"] / run["cpu_ms"] for run in runs))
+
+
+def _share_note(runs: list[dict[str, Any]]) -> str:
+    telling = statistics.median(run["telling_ms"] for run in runs)
+    return (
+        f"Told of again by itself, a grant's metrics and log line take {telling:.3f} ms: {_share(runs):.1f} % of all."
+    )
 
 
 def _cuts(runs: list[dict[str, Any]]) -> list[float]:
