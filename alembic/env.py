@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Final
 
 from sqlalchemy import Connection, create_engine, pool, text
@@ -18,8 +19,9 @@ ADVISORY_LOCK: Final = 0x45564752
 LOCK_TIMEOUT: Final = "5s"
 #: Ample for a change of the catalogue; data is moved in batches outside of migrations.
 STATEMENT_TIMEOUT: Final = "60s"
-#: How long to wait for another migrator.
-TURN_TIMEOUT: Final = "120s"
+#: How long to wait for another migrator, and how long between looks, seconds.
+TURN_SECONDS: Final = 120.0
+LOOK_EVERY: Final = 0.1
 
 
 def run_migrations() -> None:
@@ -41,8 +43,7 @@ def run_migrations() -> None:
 
 
 def _migrate(connection: Connection) -> None:
-    connection.execute(text(f"SET lock_timeout = '{TURN_TIMEOUT}'"))
-    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
+    _take_turn(connection)
     connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
     connection.execute(text(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'"))
     connection.commit()
@@ -60,6 +61,17 @@ def _migrate(connection: Connection) -> None:
         connection.rollback()
         connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": ADVISORY_LOCK})
         connection.commit()
+
+
+def _take_turn(connection: Connection) -> None:
+    # Asked for again and again: whoever waits inside of a statement is waited for by an index that is made concurrently.
+    for _look in range(round(TURN_SECONDS / LOOK_EVERY)):
+        taken = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": ADVISORY_LOCK}).scalar_one()
+        connection.commit()
+        if taken:
+            return
+        time.sleep(LOOK_EVERY)
+    raise SystemExit("another migration has been under way for two minutes: wait for it, then try again")
 
 
 if context.is_offline_mode():

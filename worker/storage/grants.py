@@ -46,7 +46,8 @@ class GrantView:
     leased: bool
 
 
-_VIEWED: Final[tuple[ColumnElement[Any], ...]] = (
+#: What a view is read from.
+VIEWED: Final[tuple[ColumnElement[Any], ...]] = (
     *(column for column in Grant.__table__.columns if column.name in GrantView.__slots__),
     Grant.leased_until.is_not(None).label("leased"),
 )
@@ -66,12 +67,12 @@ class Grants:
 
     async def show(self, grant_id: UUID) -> GrantView | None:
         """Return one grant, or None where there is none of that id."""
-        found = await self._views(select(*_VIEWED).where(Grant.id == grant_id))
+        found = await self._views(select(*VIEWED).where(Grant.id == grant_id))
         return found[0] if found else None
 
     async def find(self, client: str, subject: str) -> GrantView | None:
         """Return the grant of a client and subject, or None where there is none."""
-        found = await self._views(select(*_VIEWED).where(Grant.client == client, Grant.subject == subject))
+        found = await self._views(select(*VIEWED).where(Grant.client == client, Grant.subject == subject))
         return found[0] if found else None
 
     async def list(
@@ -86,7 +87,7 @@ class Grants:
             limit: at most so many.
 
         """
-        statement = select(*_VIEWED).order_by(Grant.client, Grant.subject).limit(limit)
+        statement = select(*VIEWED).order_by(Grant.client, Grant.subject).limit(limit)
         if client is not None:
             statement = statement.where(Grant.client == client)
         if state is not None:
@@ -97,10 +98,11 @@ class Grants:
 
     async def _views(self, statement: Select[Any]) -> Sequence[GrantView]:
         async with self._engine.connect() as connection:
-            return [_view(row) for row in await connection.execute(statement)]
+            return [view_of(row) for row in await connection.execute(statement)]
 
 
-def _view(row: Row[Any]) -> GrantView:
+def view_of(row: Row[Any]) -> GrantView:
+    """Return the view of a row that was selected by `VIEWED`."""
     fields = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public name for it
     fields["state"] = GrantState(fields["state"])
     fields["scopes"] = tuple(fields["scopes"]) if fields["scopes"] is not None else None

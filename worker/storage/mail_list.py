@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, select, tuple_
+from sqlalchemy import ColumnElement, Row, func, literal_column, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker.domain.reconsent import MailKind, MailState
@@ -43,9 +43,14 @@ _VIEWED: Final[tuple[ColumnElement[Any], ...]] = tuple(
 )
 
 
+#: What its owner has not got, and will not without somebody's help.
+FAILED: Final = (MailState.REFUSED, MailState.BOUNCED, MailState.GIVEN_UP)
+
+
 async def list_mails(
     engine: AsyncEngine,
     *,
+    mail_id: UUID | None = None,
     client: str | None = None,
     state: MailState | None = None,
     grant_id: UUID | None = None,
@@ -56,6 +61,7 @@ async def list_mails(
 
     Args:
         engine: the process's connections.
+        mail_id: only this one.
         client: only this client's.
         state: only those that stand there.
         grant_id: only those about this grant.
@@ -64,6 +70,8 @@ async def list_mails(
 
     """
     statement = select(*_VIEWED).order_by(ReconsentMail.created_at, ReconsentMail.id).limit(limit)
+    if mail_id is not None:
+        statement = statement.where(ReconsentMail.id == mail_id)
     if client is not None:
         statement = statement.where(ReconsentMail.client == client)
     if state is not None:
@@ -74,6 +82,48 @@ async def list_mails(
         statement = statement.where(tuple_(ReconsentMail.created_at, ReconsentMail.id) > after)
     async with engine.connect() as connection:
         return [_view(row) for row in await connection.execute(statement)]
+
+
+async def newest_mails(
+    engine: AsyncEngine,
+    *,
+    client: str | None,
+    states: Sequence[MailState],
+    before: tuple[datetime, UUID] | None,
+    limit: int,
+) -> Sequence[MailView]:
+    """Return the mails that were noted last, newest first.
+
+    Args:
+        engine: the process's connections.
+        client: only this client's.
+        states: only those that stand there; none: all.
+        before: when the last one of the page before was noted, and its id.
+        limit: at most so many.
+
+    """
+    newest = (ReconsentMail.created_at.desc(), ReconsentMail.id.desc())
+    statement = select(*_VIEWED).where(ReconsentMail.recipient != "").order_by(*newest).limit(limit)
+    if states:
+        # Written out, so that a partial index is known to hold all of them.
+        statement = statement.where(ReconsentMail.state.in_([literal_column(f"'{state.value}'") for state in states]))
+    if client is not None:
+        statement = statement.where(ReconsentMail.client == client)
+    if before is not None:
+        statement = statement.where(tuple_(ReconsentMail.created_at, ReconsentMail.id) < before)
+    async with engine.connect() as connection:
+        return [_view(row) for row in await connection.execute(statement)]
+
+
+async def count_waiting(engine: AsyncEngine, client: str | None) -> int:
+    """Return how many mails wait to be sent and are due, of one client or of all."""
+    statement = select(func.count()).select_from(ReconsentMail)
+    statement = statement.where(ReconsentMail.state == literal_column("'waiting'"), ReconsentMail.due_at <= func.now())
+    if client is not None:
+        statement = statement.where(ReconsentMail.client == client)
+    async with engine.connect() as connection:
+        found: int = (await connection.execute(statement)).scalar_one()
+        return found
 
 
 def _view(row: Row[Any]) -> MailView:

@@ -6,7 +6,20 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, CheckConstraint, DateTime, Identity, Index, LargeBinary, MetaData, Text, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Identity,
+    Index,
+    LargeBinary,
+    MetaData,
+    Text,
+    func,
+    literal_column,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -124,6 +137,26 @@ class Grant(Base):
             "access_expires_at",
             postgresql_where=text("state = 'active' AND (failures > 0 OR strikes > 0)"),
         ),
+        # What people search by: no rotation changes any of it, so that a settle still writes to no index of theirs.
+        Index(
+            "ix_grants_subject_begins",
+            func.lower(literal_column("subject")).label("begins"),
+            postgresql_ops={"begins": "text_pattern_ops"},
+        ),
+        Index(
+            "ix_grants_account_begins",
+            func.lower(literal_column("account")).label("begins"),
+            postgresql_ops={"begins": "text_pattern_ops"},
+            postgresql_where=text("account IS NOT NULL"),
+        ),
+        Index(
+            "ix_grants_email_begins",
+            func.lower(literal_column("email")).label("begins"),
+            postgresql_ops={"begins": "text_pattern_ops"},
+            postgresql_where=text("email IS NOT NULL"),
+        ),
+        Index("ix_grants_since", "state_since", "id"),
+        Index("ix_grants_reason", "state_reason", "state_since", postgresql_where=text("state_reason IS NOT NULL")),
         {"postgresql_with": GRANTS},
     )
 
@@ -174,6 +207,36 @@ class RotationRow(Base):
         Index("ix_rotations_grant_id", "grant_id", "id"),
         {"postgresql_with": APPENDED},
     )
+
+
+class RefreshHour(Base):
+    """How often a client's grants were refreshed within an hour, and with which outcome, as one process counted it.
+
+    A process writes its own count over and over: repeating that changes nothing. Later an hour's counts are folded.
+    """
+
+    __tablename__ = "refresh_hours"
+
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    client: Mapped[str] = mapped_column(primary_key=True)
+    outcome: Mapped[str] = mapped_column(primary_key=True)
+    #: The process; of counts that were folded, all zeros.
+    reporter: Mapped[UUID] = mapped_column(primary_key=True)
+    refreshes: Mapped[int]
+
+
+class Forecast(Base):
+    """How much is to come within an hour or a day, as a tick has reckoned it lately."""
+
+    __tablename__ = "forecasts"
+
+    kind: Mapped[str] = mapped_column(
+        primary_key=True
+    )  #: `refreshes` of an hour, or consents that end on a day: `ends`
+    at: Mapped[datetime] = mapped_column(primary_key=True)
+    client: Mapped[str] = mapped_column(primary_key=True)
+    grants: Mapped[int]
+    made_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 
 class ClientStatusRow(Base):
@@ -424,6 +487,13 @@ class ReconsentMail(Base):
         Index("ix_reconsent_mails_created_at", "created_at", "id"),
         # The consents that are about to end, by client and end.
         Index("ix_reconsent_mails_ending", "client", "death", postgresql_where=text("kind = 'expiring'")),
+        # What somebody has to look at.
+        Index(
+            "ix_reconsent_mails_failed",
+            "created_at",
+            "id",
+            postgresql_where=text("state IN ('refused', 'bounced', 'given_up')"),
+        ),
     )
 
 

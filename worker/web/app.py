@@ -13,9 +13,10 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from worker.bootstrap import Container, software
-from worker.web import consent, health, metrics, page, reconsent, sign_in, sign_in_openid
+from worker.web import consent, health, metrics, reconsent, sign_in, sign_in_openid
 from worker.web.access_log import AccessLog
 from worker.web.api.application import add_api
+from worker.web.console import application as console_pages
 from worker.web.gauges import DatabaseGauges
 from worker.web.headers import SecurityHeaders
 from worker.web.pages import Pages
@@ -31,7 +32,7 @@ ROUTERS: Final = (
     sign_in.public,
     sign_in.router,
     sign_in_openid.router,
-    page.router,
+    *console_pages.ROUTERS,
 )
 
 

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from markupsafe import Markup
@@ -130,6 +131,8 @@ class PageRoute(APIRoute):
                     return await guarded()
                 except Refused as refused:
                     return pages.message(refused.status, refused.title, refused.text, links=refused.links)
+                except RequestValidationError as error:
+                    return _not_an_address(pages, error)
                 except AWAY as error:
                     return _database_away(request, pages, error)
 
@@ -240,6 +243,13 @@ def _to_sign_in(request: Request, pages: Pages) -> Response:
     path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     query = f"?{urlencode({'return_to': path})}" if path != "/" else ""
     return RedirectResponse(f"{SIGN_IN}{query}", HTTPStatus.SEE_OTHER)
+
+
+def _not_an_address(pages: Pages, error: RequestValidationError) -> Response:
+    named = ", ".join(sorted({str(found["loc"][-1]) for found in error.errors()}))
+    text = f"A part of its address is none that the console gives out: {named}. Begin again from the overview."
+    links = [Link(label="Overview", href="/")]
+    return pages.message(HTTPStatus.BAD_REQUEST, "This page cannot be shown", text, links=links)
 
 
 def _database_away(request: Request, pages: Pages, error: BaseException) -> Response:

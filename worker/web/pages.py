@@ -9,7 +9,20 @@ from pathlib import Path
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from worker.web.words import ago, clock, instant, number, plain_event, plain_reason, plain_state
+from worker.web.words import (
+    ago,
+    clock,
+    day,
+    instant,
+    lasting,
+    mail_kind,
+    mail_state,
+    number,
+    plain_event,
+    plain_reason,
+    plain_state,
+    short_reason,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +47,16 @@ class Pages:
         self._templates.filters |= {
             "ago": ago,
             "clock": clock,
+            "day": day,
             "instant": instant,
+            "lasting": lasting,
+            "mail_kind": mail_kind,
+            "mail_state": mail_state,
             "number": number,
             "plain_event": plain_event,
             "plain_reason": plain_reason,
             "plain_state": plain_state,
+            "short_reason": short_reason,
         }
 
     def render(self, template: str, status: int = 200, **values: object) -> HTMLResponse:

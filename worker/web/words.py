@@ -9,14 +9,15 @@ from typing import Final
 from worker.domain.account import AccountCheck
 from worker.domain.grant import GrantState
 from worker.domain.outcome import Reason
+from worker.domain.reconsent import MailKind, MailState
 
 _MAYBE_SPENT: Final = "The refresh token may be spent; a worker finds out by itself."
 _REASONS: Final[Mapping[str, str]] = {
     Reason.INVALID_GRANT: "The provider says this consent has ended (revoked, expired, or replaced). "
-    "Ask the owner to authorize again.",
+    "Send its owner a re-consent mail.",
     Reason.ROTATION_REPLY_LOST: "The provider rotated the refresh token and its answer never arrived. "
-    "Ask the owner to authorize again.",
-    Reason.REFRESH_TOKEN_EXPIRED: "The refresh token reached its end. Ask the owner to authorize again.",
+    "Send its owner a re-consent mail.",
+    Reason.REFRESH_TOKEN_EXPIRED: "The refresh token reached its end. Send its owner a re-consent mail.",
     Reason.INVALID_CLIENT: "The provider does not accept our client id or secret. Correct the client's secret; "
     "no grant is harmed.",
     Reason.UNAUTHORIZED_CLIENT: "The provider does not allow this client to refresh. Check the registration there.",
@@ -33,7 +34,7 @@ _REASONS: Final[Mapping[str, str]] = {
     Reason.RATE_LIMITED: "The provider asks us to slow down. Nothing to do; consider a rate for this client.",
     Reason.CONNECT: "The provider cannot be reached. Nothing was spent; it is tried again.",
     Reason.REQUEST_INCOMPLETE: "The request lacks a value that the provider's facts ask for; the code names it. "
-    "Fill it in under [clients.NAME.placeholders], or ask the owner to authorize again.",
+    "Fill it in under [clients.NAME.placeholders], or send its owner a re-consent mail.",
     Reason.TEMPORARILY_UNAVAILABLE: "The provider is unavailable for now. It is tried again.",
     Reason.UNRECOGNIZED_ERROR: "The provider answers with an error that is not known here. It is tried again.",
     Reason.NO_ANSWER: f"The connection broke before the answer came. {_MAYBE_SPENT}",
@@ -42,6 +43,19 @@ _REASONS: Final[Mapping[str, str]] = {
     Reason.UNREADABLE_ANSWER: f"The provider's answer could not be read. {_MAYBE_SPENT}",
     Reason.WORKER_DIED: f"A worker ended while the request was under way. {_MAYBE_SPENT}",
     Reason.LEASE_TOO_SHORT: "This worker was stopped for a while and sent nothing. It is tried again.",
+}
+
+#: Why a grant is not active, in a few words: what lists are filtered by.
+REASON_NAMES: Final[Mapping[str, str]] = {
+    Reason.INVALID_GRANT: "consent ended at the provider",
+    Reason.ROTATION_REPLY_LOST: "rotation's answer lost",
+    Reason.REFRESH_TOKEN_EXPIRED: "consent reached its end",
+    Reason.NO_ANSWER: "connection broke",
+    Reason.TIMEOUT: "no answer in time",
+    Reason.SERVER_ERROR: "provider failed while answering",
+    Reason.UNREADABLE_ANSWER: "answer not readable",
+    Reason.WORKER_DIED: "a worker ended",
+    "operator": "an operator's will",
 }
 
 _ACCOUNT_REASONS: Final[Mapping[str, str]] = {
@@ -61,6 +75,8 @@ _EVENTS: Final[Mapping[str, str]] = {
     "grant.reconsent_mailed": "had its owner mailed a link to authorize again",
     "grant.reconsent_mail_failed": "could not have its owner mailed",
     "grant.expiring": "will come to need its owner: its consent ends",
+    "grant.scopes_narrowed": "lost scopes: the provider gives fewer than before",
+    "grant.refresh_token_missing": "was refreshed, and the answer brought no new refresh token",
     "grant.paused": "was paused by an operator",
     "grant.resumed": "goes on",
     "grant.revoked": "was ended by an operator",
@@ -78,6 +94,24 @@ _STATES: Final[Mapping[GrantState, str]] = {
     GrantState.REVOKED: "revoked",
 }
 
+_MAIL_KINDS: Final[Mapping[str, str]] = {
+    MailKind.DEATH: "says that the grant needs its owner",
+    MailKind.REMINDER: "says so once more",
+    MailKind.EXPIRING: "says that the consent ends soon",
+    MailKind.OPERATOR: "an operator asked for it",
+    MailKind.OWNER: "its owner asked for a new link",
+}
+_MAIL_STATES: Final[Mapping[str, str]] = {
+    MailState.WAITING: "goes out, if it is still needed by then",
+    MailState.SENDING: "is being sent",
+    MailState.SENT: "sent",
+    MailState.REFUSED: "refused by the mail server for good",
+    MailState.BOUNCED: "came back: it could not be delivered",
+    MailState.GIVEN_UP: "given up after days",
+    MailState.CANCELLED: "not needed any more",
+    MailState.NOTED: "only noted",
+}
+
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -86,6 +120,13 @@ def plain_reason(reason: str | None) -> str:
     if reason is None:
         return ""
     return _REASONS.get(reason) or _ACCOUNT_REASONS.get(reason) or reason.replace("_", " ")
+
+
+def short_reason(reason: str | None) -> str:
+    """Return a reason in a few words, for a column."""
+    if reason is None:
+        return ""
+    return REASON_NAMES.get(reason) or reason.replace("_", " ")
 
 
 def plain_event(event_type: str) -> str:
@@ -98,6 +139,16 @@ def plain_state(state: GrantState, count: int) -> str:
     if state is GrantState.RECONSENT_REQUIRED and count != 1:
         return "need their owner"
     return _STATES[state]
+
+
+def mail_kind(kind: str) -> str:
+    """Return what a mail is for."""
+    return _MAIL_KINDS[kind]
+
+
+def mail_state(state: str) -> str:
+    """Return what has become of a mail."""
+    return _MAIL_STATES[state]
 
 
 def ago(at: datetime | None, now: datetime) -> str:
@@ -113,6 +164,11 @@ def ago(at: datetime | None, now: datetime) -> str:
 def instant(at: datetime | None) -> str:
     """Return an instant in full, for the hover text beside a relative one."""
     return at.strftime("%Y-%m-%d %H:%M:%S UTC") if at is not None else ""
+
+
+def day(at: datetime | None) -> str:
+    """Return the day of an instant, as people say it."""
+    return f"{at.astimezone(UTC).day} {at.astimezone(UTC):%B %Y}" if at is not None else "an unknown day"
 
 
 def clock(at: datetime) -> str:

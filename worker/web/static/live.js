@@ -1,10 +1,13 @@
-// Keeps the first page fresh: asks for its changing part and brings what is shown in line with it, node by node, so that
-// focus, selection and hover text stay. While the server is away, the last figures stay and the notice says so.
+// Keeps a page fresh: asks again for the address that its changing part names, and brings what is shown in line with it,
+// node by node, so that focus, selection, choices and hover text stay. While the server is away, the last figures stay
+// and the notice says so.
 "use strict";
 
-const EVERY_MS = 2000; // often enough to watch a rotation happen; the answer takes a few milliseconds
+const EVERY_MS = 2000; // often enough to watch a rotation happen, where the page asks for nothing else
 const PATIENCE_MS = 6000; // the server gives up on its database after 5 s, and then it still has to say so
 
+const live = document.getElementById("figures");
+const every = Number(live?.dataset.every ?? EVERY_MS);
 const notice = document.getElementById("notice");
 let timer = null;
 let underWay = false;
@@ -14,11 +17,11 @@ async function refresh() {
   if (underWay) return;
   underWay = true;
   try {
-    const answer = await fetch("/overview", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
+    const answer = await fetch(live.dataset.live, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const figures = page.getElementById("figures");
     if (answer.ok && figures) {
-      document.title = figures.dataset.title;
+      if (figures.dataset.title) document.title = figures.dataset.title;
       bringInLine(document.getElementById("figures"), figures);
       say("");
     } else {
@@ -30,12 +33,12 @@ async function refresh() {
     underWay = false;
   }
   // A tab that nobody sees asks for nothing.
-  if (!document.hidden) timer = setTimeout(refresh, EVERY_MS);
+  if (!document.hidden) timer = setTimeout(refresh, every);
 }
 
 function sayStale(why) {
   const since = document.getElementById("as-of").title;
-  say(`${why}. These figures are from ${since}; they are asked for again every ${EVERY_MS / 1000} s.`);
+  say(`${why}. These figures are from ${since}; they are asked for again every ${every / 1000} s.`);
 }
 
 function say(text) {
@@ -44,7 +47,8 @@ function say(text) {
 }
 
 function bringInLine(shown, wanted) {
-  for (const { name } of [...shown.attributes]) if (!wanted.hasAttribute(name)) shown.removeAttribute(name);
+  // What the reader has opened stays open.
+  for (const { name } of [...shown.attributes]) if (name !== "open" && !wanted.hasAttribute(name)) shown.removeAttribute(name);
   for (const { name, value } of wanted.attributes) {
     if (shown.getAttribute(name) !== value) shown.setAttribute(name, value);
   }
@@ -79,8 +83,10 @@ function isSame(shown, wanted) {
   return shown.nodeName === wanted.nodeName && keyOf(shown) === keyOf(wanted);
 }
 
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) clearTimeout(timer);
-  else refresh();
-});
-if (!document.hidden) timer = setTimeout(refresh, EVERY_MS);
+if (live) {
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) clearTimeout(timer);
+    else refresh();
+  });
+  if (!document.hidden) timer = setTimeout(refresh, every);
+}
