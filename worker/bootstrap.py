@@ -70,6 +70,7 @@ from worker.usecases.operate import GrantOperations
 from worker.usecases.rotate import Rotation
 from worker.usecases.sessions import Sessions
 from worker.usecases.store_consent import ConsentStore
+from worker.usecases.tally import Tally
 from worker.usecases.token_audit import TokenAudit
 from worker.usecases.webhooks import Webhooks
 from worker.usecases.window import Window
@@ -155,6 +156,7 @@ class Container:
     escrow: Escrow
     presence: Presence
     mails: Mails
+    tally: Tally
 
     def stop_claiming(self) -> None:
         """Begin nothing new from now on: no refresh, webhook or mail; what is under way goes on."""
@@ -169,6 +171,7 @@ class Container:
     async def close(self) -> None:
         """Close connections, to providers, to the broker and to the database."""
         await self.presence.release()
+        await self.tally.write()
         await self.http.aclose()
         await self.escrow.close()
         self.access_tokens.claims.close()
@@ -236,7 +239,8 @@ def create_container(
     metrics = Metrics(registry, time.time)
     metrics.expect(clients.clients, mails=settings.smtp_url is not None)
     metrics.keys.set(len(keys.key_ids))
-    observers = Observers(metrics, monotonic)
+    tally = Tally(engine=engine, reporter=uuid4(), clock=lambda: datetime.now(UTC))
+    observers = Observers(metrics, monotonic, tally.count)
     token_endpoint = TokenEndpoint(http, monotonic, assertion_stamp)
     escrow = Escrow(_shelf(settings, observers, suffix=escrow_entry.SUFFIX, key=escrow_entry.KEY))
     presence = Presence(engine, _chance.random, observers.presence_lost)
@@ -391,6 +395,7 @@ def create_container(
         token_audit=TokenAudit(log=audit, dropped=observers.audit_dropped),
         escrow=escrow,
         presence=presence,
+        tally=tally,
         mails=create_mails(
             settings,
             configuration,

@@ -32,6 +32,8 @@ TICKET_THREADS: Final = 64
 BROKER_SECONDS: Final = 5
 #: Seconds between removals of what nobody needs any more.
 PRUNE_SECONDS: Final = 60
+#: Seconds between looks whether the console's forecasts are still good: they are for a minute.
+FIGURES_SECONDS: Final = 15
 #: Seconds between looks for mails that are due.
 MAIL_SECONDS: Final = 5
 QUEUE: Final = "evergrant"
@@ -86,6 +88,11 @@ def create_app(settings: Settings, tick_seconds: float, *, has_webhooks: bool = 
             "tick": {"task": "evergrant.tick", **tick},
             **({"webhooks": {"task": "evergrant.webhooks", **tick}} if has_webhooks else {}),
             **({"mails": {"task": "evergrant.mails", **mails}} if settings.smtp_url is not None else {}),
+            "figures": {
+                "task": "evergrant.figures",
+                "schedule": FIGURES_SECONDS,
+                "options": {"expires": FIGURES_SECONDS},
+            },
             "prune": {"task": "evergrant.prune", "schedule": PRUNE_SECONDS, "options": {"expires": PRUNE_SECONDS}},
         },
     )

@@ -36,11 +36,18 @@ class Observers:
     Args:
         metrics: count.
         tick: the monotonic clock, in seconds.
+        count_refresh: counts one more by client and outcome, for the console's charts.
 
     """
 
-    def __init__(self, metrics: Metrics, tick: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        tick: Callable[[], float],
+        count_refresh: Callable[[str, str], None] = lambda _client, _outcome: None,
+    ) -> None:
         self._metrics = metrics
+        self._count_refresh = count_refresh
         self._failures = Sampler(tick)
         # Once: the module's own makes a logger anew for each line, which costs a quarter of what writing it does.
         self._log = log.bind()
@@ -48,6 +55,7 @@ class Observers:
     def refreshed(self, grant: ClaimedGrant, outcome: Outcome, *, seconds: float, late: timedelta) -> None:
         """Count and log one refresh whose outcome is stored."""
         self._metrics.refreshed(grant, outcome, seconds=seconds, late=late)
+        self._count_refresh(grant.client, label(outcome))
         fields = _identify(grant) | {"took_ms": round(seconds * 1000), "late_ms": round(late.total_seconds() * 1000)}
         if isinstance(outcome, Rotated):
             self._log.info("grant_rotated", **fields)

@@ -129,6 +129,7 @@ class Runtime:
         container.rotation.settles.start()
         await container.dispatch.drain_escrow()
         self._keepers.add(asyncio.create_task(container.dispatch.keep_rescuing()))
+        self._keepers.add(asyncio.create_task(container.tally.keep_writing()))
         return container
 
     async def _finish(self, seconds: float) -> None:

@@ -54,6 +54,12 @@ def mails() -> None:
     runtime().wait_for(container.mails.round(container.configuration.worker.drain_time.total_seconds()))
 
 
+@app.task(name="evergrant.figures")
+def figures() -> None:
+    """Add up the hours that are over, and reckon what is to come, for the console."""
+    runtime().wait_for(runtime().container.dispatch.reckon())
+
+
 @app.task(name="evergrant.prune")
 def prune() -> None:
     """Note the consents that are about to end, and remove what nobody needs any more."""

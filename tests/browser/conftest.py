@@ -74,12 +74,14 @@ class ServedApplication:
     Args:
         settings: where its database is, and its configuration.
         port: where it listens; a free one if it is 0.
+        environment: what the configuration may refer to.
 
     """
 
-    def __init__(self, settings: Settings, port: int = 0) -> None:
+    def __init__(self, settings: Settings, port: int = 0, environment: Mapping[str, str] = ENVIRONMENT) -> None:
         self._settings = settings
         self._port = port
+        self._environment = environment
         self._running: tuple[uvicorn.Server, threading.Thread] | None = None
         #: What its /metrics are taken from.
         self.registry = CollectorRegistry()
@@ -100,7 +102,9 @@ class ServedApplication:
         def container() -> Container:
             # Metrics of its own are registered once per process, and a second start stands for a new process.
             registry = CollectorRegistry()
-            return create_container(self._settings, name=APPLICATION_NAME, environment=ENVIRONMENT, registry=registry)
+            return create_container(
+                self._settings, name=APPLICATION_NAME, environment=self._environment, registry=registry
+            )
 
         app = create_web_app(container, self.registry)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2))
@@ -256,7 +260,7 @@ def page(context: BrowserContext, complaints: list[str]) -> Iterator[Page]:
             complaints.append(message.text)
 
     def see(response: Response) -> None:
-        if not response.ok:
+        if response.status >= 400:
             complaints.append(f"{response.status} {response.url}")
 
     tab = context.new_page()

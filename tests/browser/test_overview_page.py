@@ -78,24 +78,26 @@ def test_figures_rotations_and_events_are_shown_in_plain_words(
     expect(event).to_contain_text("The provider did not answer in time.")
 
 
-def test_dead_grant_comes_with_the_link_for_its_owner_until_they_used_it(
+def test_dead_grant_leads_to_its_page_until_its_owner_came_back(
     page: Page, served: ServedApplication, rows: Rows
 ) -> None:
-    """A grant that needs its owner names the cause and the link to send; once they came back, the link is gone."""
+    """A grant that needs its owner names the cause, what to do and where; once they came back, that is said."""
     grant = rows.add_grant("customer 1 & son", state=GrantState.RECONSENT_REQUIRED)
     rows.add_event("grant.reconsent_required", grant, reason="invalid_grant", generation=3)
     page.goto(served.url)
 
     expect(_headline(page)).to_have_text("1 grant needs its owner")
+    expect(page.get_by_role("region", name="Verdict")).to_contain_text("Nobody is mailed: set EVERGRANT_SMTP_URL")
+    expect(page.get_by_role("link", name="Show them")).to_have_attribute(
+        "href", "/grants?state=reconsent_required&sort=-since"
+    )
     happened = page.get_by_role("region", name="What happened")
     expect(happened).to_contain_text("customer 1 & son came to need its owner")
-    expect(happened).to_contain_text("Ask the owner to authorize again.")
-    link = happened.get_by_role("link", name="Link for its owner")
-    expect(link).to_have_attribute("href", "http://127.0.0.1:8080/connect/acme-main?subject=customer%201%20%26%20son")
+    expect(happened).to_contain_text("Send its owner a re-consent mail.")
+    expect(happened.get_by_role("link", name="customer 1 & son")).to_have_attribute("href", f"/grants/{grant}")
 
     rows.add_event("grant.revived", grant, generation=4)
     expect(happened).to_contain_text("Done since.")
-    expect(link).to_have_count(0)
 
 
 def test_page_refreshes_itself(page: Page, served: ServedApplication, rows: Rows) -> None:
@@ -161,7 +163,7 @@ def test_worst_stands_first_and_the_rest_below_it(page: Page, served: ServedAppl
             re.compile(r"Client not-configured is not refreshed\. .* Add \[clients\.not-configured\]"),
             re.compile(r"Client acme-other: 1 grant overdue, the oldest by 3 min\. Are a worker and a beat running\?"),
             re.compile(r"Expired access tokens: 1\."),
-            re.compile(r"2 grants need their owner\. Send each owner the link"),
+            re.compile(r"2 grants need their owner\. Nobody is mailed"),
         ]
     )
 

@@ -143,12 +143,12 @@ def _filters(search: Search) -> list[ColumnElement[bool]]:
 def _beginning(search: Search, at_most: int) -> Select[tuple[UUID]]:
     """Select the ids of grants whose subject, account or address begins with a text, or whose id it is."""
     wanted = search.text or ""
-    begin = func.lower(cast(literal(wanted), Text))
+    begin, end = (func.lower(cast(literal(text), Text)) for text in (wanted, wanted + _BEHIND_ALL))
     parts = []
     for column in (Grant.subject, Grant.account, Grant.email):
         lowered = func.lower(column)
         # The operators of text_pattern_ops: they compare letter by letter, whatever the database's collation.
-        condition = lowered.op("~>=~")(begin) & lowered.op("~<~")(begin.concat(_BEHIND_ALL))
+        condition = lowered.op("~>=~")(begin) & lowered.op("~<~")(end)
         parts.append(select(Grant.id).where(condition, column.is_not(None), *_filters(search)).limit(at_most))
     with contextlib.suppress(ValueError):
         parts.append(select(Grant.id).where(Grant.id == UUID(wanted), *_filters(search)))
@@ -184,7 +184,9 @@ def _due(
 ) -> Select[tuple[UUID]]:
     """Select the first of each client along the claim's index, and the few that are under way."""
     names = [search.client] if search.client is not None else list(clients)
-    each = func.unnest(cast(literal(names, ARRAY(Text())), ARRAY(Text()))).table_valued("client", name="c")
+    each = (
+        func.unnest(cast(literal(names, ARRAY(Text())), ARRAY(Text()))).table_valued("client").render_derived(name="c")
+    )
     is_due = (*conditions, Grant.rotate_at.is_not(None))
     waiting = (
         select(Grant.id)

@@ -18,8 +18,10 @@ from worker.oauth.client import Client
 from worker.storage.away import AWAY
 from worker.storage.client_status import ClientStatuses
 from worker.storage.escrow import Escrow, EscrowDrained
+from worker.storage.forecasts import reckon
 from worker.storage.grant_counts import fold_grant_counts
 from worker.storage.prune import prune
+from worker.storage.refresh_hours import fold_hours
 from worker.storage.rescue import Rescued, rescue_abandoned_leases
 from worker.storage.scan import count_due
 from worker.usecases.store_consent import ConsentStore
@@ -90,6 +92,12 @@ class Dispatch:
         drained.refused += await self.consents.store_kept()
         depth = await self.escrow.depth() + await self.consents.escrow.depth()
         self.observer.escrow_drained(drained, depth)
+
+    async def reckon(self) -> None:
+        """Add up the hours that are over, and forecast what is to come. Any number may do so."""
+        await fold_hours(self.engine)
+        ending = [name for name, client in self.clients.items() if client.provider.facts.has_fixed_end]
+        await reckon(self.engine, ending)
 
     async def prune(self) -> int:
         """Remove what nobody needs any more: used authorization requests, old lineage. Returns how many rows.

@@ -56,12 +56,16 @@ def create_web_app(create: Callable[[], Container], registry: CollectorRegistry 
             container.webhooks,
             counts_workers=container.configuration.worker.session_lock,
         )
-        storing = asyncio.create_task(container.consent_store.keep_storing())
+        keepers = [
+            asyncio.create_task(container.consent_store.keep_storing()),
+            asyncio.create_task(container.tally.keep_writing()),
+        ]
         try:
             yield
         finally:
-            storing.cancel()
-            await asyncio.gather(storing, return_exceptions=True)
+            for keeper in keepers:
+                keeper.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
             await container.close()
 
     app = FastAPI(title="Evergrant", version=software(), lifespan=lifespan, openapi_url=None)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+from urllib.parse import quote
 
 from worker.domain.facts import Keep
 from worker.domain.grant import ROTATED_STATES, GrantState
@@ -30,12 +31,21 @@ class Tone(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """Where something can be done about a finding."""
+
+    label: str
+    href: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One thing to know, in a headline, and what to do about it."""
 
     tone: Tone
     headline: str
     advice: str
+    way: Way | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,23 +58,28 @@ class Tile:
     tone: Tone
 
 
-def findings(overview: Overview, clients: Mapping[str, Client], sandbox: SandboxCounts | None) -> Sequence[Finding]:
+def findings(
+    overview: Overview, clients: Mapping[str, Client], sandbox: SandboxCounts | None, *, sends: bool
+) -> Sequence[Finding]:
     """Return what there is to know, worst first; where nothing is wrong, that.
 
     Args:
         overview: the figures.
         clients: the configured clients, by name.
         sandbox: the demo's authorization server's own counts, where it runs.
+        sends: whether there is a mail server.
 
     """
     found = [*_promise_broken(sandbox), *_not_refreshed(overview, clients), *_late(overview, clients)]
     if owners := _count(overview, GrantState.RECONSENT_REQUIRED):
         need = f"{_grants(owners)} {plain_state(GrantState.RECONSENT_REQUIRED, owners)}"
         advice = (
-            "Send each owner the link under “What happened”; "
-            f"“evergrant grants list --state {GrantState.RECONSENT_REQUIRED}” names them all."
+            "Owners are mailed by themselves. See who has not come back, and mail again."
+            if sends
+            else "Nobody is mailed: set EVERGRANT_SMTP_URL and EVERGRANT_MAIL_FROM."
         )
-        found.append(Finding(tone=Tone.WATCH, headline=need, advice=advice))
+        link = Way(label="Show them", href=f"/grants?state={GrantState.RECONSENT_REQUIRED}&sort=-since")
+        found.append(Finding(tone=Tone.WATCH, headline=need, advice=advice, way=link))
     return sorted(found, key=lambda finding: finding.tone is not Tone.BAD) or [_all_well(overview)]
 
 
@@ -78,7 +93,8 @@ def _not_refreshed(overview: Overview, clients: Mapping[str, Client]) -> Iterato
     for found in overview.clients:
         headline = f"Client {found.client} is not refreshed"
         if found.breaker_opened_at is not None:
-            yield Finding(tone=Tone.BAD, headline=headline, advice=plain_reason(found.breaker_reason))
+            advice = plain_reason(found.breaker_reason)
+            yield Finding(tone=Tone.BAD, headline=headline, advice=advice, way=_to_client(found))
         elif found.client not in clients and any(found.states.get(state) for state in ROTATED_STATES):
             advice = f"It has grants and is not configured. Add [clients.{found.client}] to the configuration."
             yield Finding(tone=Tone.BAD, headline=headline, advice=advice)
@@ -87,9 +103,14 @@ def _not_refreshed(overview: Overview, clients: Mapping[str, Client]) -> Iterato
             advice = (
                 "Its further deaths count as suspicions and are tried again. It releases itself; look at the provider."
             )
-            yield Finding(tone=Tone.BAD, headline=headline, advice=advice)
+            yield Finding(tone=Tone.BAD, headline=headline, advice=advice, way=_to_client(found))
         elif found.paused_by_operator:
-            yield Finding(tone=Tone.WATCH, headline=headline, advice="An operator has paused it.")
+            advice = "An operator has paused it."
+            yield Finding(tone=Tone.WATCH, headline=headline, advice=advice, way=_to_client(found))
+
+
+def _to_client(found: ClientFigures) -> Way:
+    return Way(label="See the client", href=f"/clients/{quote(found.client, safe='')}")
 
 
 def _late(overview: Overview, clients: Mapping[str, Client]) -> Iterator[Finding]:

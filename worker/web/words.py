@@ -95,14 +95,14 @@ _STATES: Final[Mapping[GrantState, str]] = {
 }
 
 _MAIL_KINDS: Final[Mapping[str, str]] = {
-    MailKind.DEATH: "says that the grant needs its owner",
-    MailKind.REMINDER: "says so once more",
-    MailKind.EXPIRING: "says that the consent ends soon",
-    MailKind.OPERATOR: "an operator asked for it",
-    MailKind.OWNER: "its owner asked for a new link",
+    MailKind.DEATH: "the grant has come to need its owner",
+    MailKind.REMINDER: "a reminder",
+    MailKind.EXPIRING: "the consent ends soon",
+    MailKind.OPERATOR: "asked for by an operator",
+    MailKind.OWNER: "a new link, asked for by its owner",
 }
 _MAIL_STATES: Final[Mapping[str, str]] = {
-    MailState.WAITING: "goes out, if it is still needed by then",
+    MailState.WAITING: "planned, if it is still needed",
     MailState.SENDING: "is being sent",
     MailState.SENT: "sent",
     MailState.REFUSED: "refused by the mail server for good",

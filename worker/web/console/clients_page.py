@@ -14,8 +14,10 @@ from worker.domain.grant import GrantState
 from worker.domain.roles import Role
 from worker.storage.client_figures import ClientFigures, read_client_figures
 from worker.usecases.try_client import Tried, try_client
+from worker.web.console.charts import Span
 from worker.web.console.facts import provider_facts, registration_facts
 from worker.web.console.frame import Console, TheConsole, go_to
+from worker.web.console.read_charts import read_charts
 from worker.web.console.said import read_said
 from worker.web.page_route import TheNotes, not_there, page_router
 
@@ -33,6 +35,7 @@ async def show_client(
     console: TheConsole,
     client: str,
     *,
+    span: Annotated[Span, Query()] = Span.DAY,
     said: Annotated[str | None, Query()] = None,
     why: Annotated[str | None, Query()] = None,
 ) -> HTMLResponse:
@@ -47,6 +50,7 @@ async def show_client(
         **read,
         found=found,
         client=configured,
+        **await read_charts(console.container.engine, span, read["now"], client=client),
         registration=registration_facts(configured) if configured is not None else (),
         facts=provider_facts(configured) if configured is not None else (),
         said=read_said(said, why),

@@ -151,8 +151,8 @@ def _columns(asked: Asked, search: Search) -> Mapping[Order, Column]:
     return columns
 
 
-def _pages(asked: Asked, search: Search, found: Found) -> Mapping[str, str]:
-    pages: dict[str, str] = {}
+def _pages(asked: Asked, search: Search, found: Found) -> Mapping[str, str | None]:
+    pages: dict[str, str | None] = {"first": None, "before": None, "after": None}
     with contextlib.suppress(IndexError):
         first, last = key_of(search.order, found.grants[0]), key_of(search.order, found.grants[-1])
         if found.has_before and first is not None:

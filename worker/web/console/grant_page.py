@@ -43,6 +43,7 @@ async def show_grant(
     grant = await console.grant(grant_id)
     client = container.configuration.registry.clients.get(grant.client)
     history = await read_history(container.engine, grant_id, before=before, limit=_SHOWN)
+    audited = await container.audit.list(grant_id=grant_id, limit=_SHOWN)
     asked = await container.mails.requests.ask([grant_id], Asker.OPERATOR_BY_NAME, dry_run=True)
     mail = asked[0] if asked else None
     around = Surroundings(
@@ -60,7 +61,7 @@ async def show_grant(
         acts=_acts(grant, mail, sends=container.mails.requests.sends) if console.person.may(Role.OPERATOR) else (),
         recipient=mail.candidate.addressee.recipient if mail is not None else None,
         facts=provider_facts(client) if client is not None else (),
-        timeline=timeline(grant, history, before=before, limit=_SHOWN),
+        timeline=timeline(grant, history, audited, before=before, limit=_SHOWN),
         before=before,
         now=history.now,
         said=read_said(said, why),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
+from worker.domain.audit import Act, ActOutcome
 from worker.domain.events import EventType
 from worker.domain.reconsent import MailState
+from worker.domain.roles import CallerKind
+from worker.storage.audit_log import AuditLine
 from worker.storage.event_log import LoggedEvent
 from worker.storage.grant_history import Generation, History, MailTold
 from worker.storage.grants import GrantView
@@ -28,6 +31,28 @@ class Entry:
     why: str = ""
     code: str | None = None  #: a provider's own word, a fingerprint
     code_label: str = ""
+
+
+#: An act and its event are written one after the other; a revocation waits for the provider in between.
+_AT_ONCE: Final = timedelta(minutes=1)
+_ACTS_OF_EVENTS: Final[Mapping[str, Act]] = {
+    EventType.GRANT_PAUSED: Act.GRANT_PAUSED,
+    EventType.GRANT_RESUMED: Act.GRANT_RESUMED,
+    EventType.GRANT_REVOKED: Act.GRANT_REVOKED,
+}
+_ACTS: Final[Mapping[str, str]] = {
+    Act.ACCESS_TOKEN_GIVEN: "was given an access token",
+    Act.GRANT_ADOPTED: "adopted it",
+    Act.GRANT_CHANGED: "changed its address or account",
+    Act.GRANT_REFRESHED: "had it refreshed",
+    Act.GRANT_PAUSED: "paused it",
+    Act.GRANT_RESUMED: "resumed it",
+    Act.GRANT_REVOKED: "revoked it",
+    Act.ACCOUNT_FORGOTTEN: "let its next consent be for any account",
+    Act.RECONSENT_SENT: "had its owner mailed",
+    Act.MAIL_RESENT: "had its owner mailed again",
+    Act.MAIL_BOUNCED: "noted a bounce",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,18 +78,23 @@ _MAIL_TONES: Final[Mapping[str, Tone]] = {MailState.SENT: Tone.GOOD}
 _OF_MAILS: Final = frozenset({EventType.GRANT_RECONSENT_MAILED, EventType.GRANT_RECONSENT_MAIL_FAILED})
 
 
-def timeline(grant: GrantView, history: History, *, before: datetime | None, limit: int) -> Timeline:
+def timeline(
+    grant: GrantView, history: History, audited: Sequence[AuditLine], *, before: datetime | None, limit: int
+) -> Timeline:
     """Return the newest of what happened to a grant.
 
     Args:
         grant: as it stands now.
         history: of each kind the newest before an instant, up to the limit.
+        audited: what people and programs did to it, as the audit log has it.
         before: that instant.
         limit: entries at most.
 
     """
+    acts = [line for line in audited if before is None or line.at < before]
     found = [
-        *(_event(event) for event in history.events if event.type not in _OF_MAILS),
+        *(_event(event) for event in history.events if event.type not in _OF_MAILS and not _is_told(event, acts)),
+        *(_act(line) for line in acts),
         *(_generation(generation) for generation in history.generations),
         *(entry for mail in history.mails for entry in _mail(mail)),
     ]
@@ -99,6 +129,24 @@ def _event(event: LoggedEvent) -> Entry:
         code=str(code) if code is not None and code != reason else None,
         code_label="The provider says",
     )
+
+
+def _is_told(event: LoggedEvent, acts: Sequence[AuditLine]) -> bool:
+    """Tell whether an event is what the audit log tells better: with who did it."""
+    act = _ACTS_OF_EVENTS.get(event.type)
+    return any(line.act == act and abs(line.at - event.at) < _AT_ONCE for line in acts)
+
+
+def _act(line: AuditLine) -> Entry:
+    who = line.actor or ("Somebody at the command line" if line.kind is CallerKind.COMMAND_LINE else "Somebody")
+    times = f" {number(line.count)} times" if line.count > 1 else ""
+    done = _ACTS.get(line.act, line.act.replace("_", " ").replace(".", ": "))
+    reason = line.details.get("reason")
+    if line.outcome is ActOutcome.DONE:
+        return Entry(at=line.at, kind="operator", tone=Tone.QUIET, what=f"{who} {done}{times}")
+    told = plain_reason(reason) if isinstance(reason, str) else ""
+    why = "They may not do that." if line.outcome is ActOutcome.REFUSED else f"It could not be done. {told}".strip()
+    return Entry(at=line.at, kind="operator", tone=Tone.WATCH, what=f"Tried: {who} {done}{times}", why=why)
 
 
 def _generation(generation: Generation) -> Entry:

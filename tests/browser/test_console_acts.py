@@ -1,0 +1,160 @@
+"""What an operator does in the console, each act in a real browser, at the sandbox and in the audit log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.console_world import ConsoleWorld, console_world
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def world(
+    tmp_path_factory: pytest.TempPathFactory, database_server: str, migrated_template: str
+) -> Iterator[ConsoleWorld]:
+    """Give one installation for all acts: each is about a grant, client or endpoint of its own."""
+    with console_world(tmp_path_factory.mktemp("console"), database_server, migrated_template) as found:
+        yield found
+
+
+def _says(page: Page, text: str) -> None:
+    expect(page.locator(".said")).to_contain_text(text)
+
+
+def _audited(world: ConsoleWorld, act: str) -> list[str]:
+    found = world.installation.query(f"SELECT outcome FROM audit_log WHERE act = '{act}' AND actor = 'Ada' ORDER BY id")
+    return [str(outcome) for (outcome,) in found]
+
+
+def test_grant_is_refreshed_paused_resumed_and_revoked(page: Page, world: ConsoleWorld) -> None:
+    """Each button does what it says at once, the page tells what came of it, and the grant's life who did it."""
+    grant = world.alive
+    world.open(page, f"/grants/{grant}")
+    page.get_by_role("button", name="Refresh now").click()
+    _says(page, "Refreshed: the new tokens are stored.")
+    expect(page.get_by_role("region", name="Its life")).to_contain_text("Refreshed: generation 1")
+    expect(page.get_by_role("region", name="Its life")).to_contain_text("Ada had it refreshed")
+
+    page.get_by_role("button", name="Pause").click()
+    _says(page, "Paused.")
+    expect(page.get_by_role("heading", name="Paused by an operator")).to_be_visible()
+    assert world.state(grant) == "paused"
+    expect(page.get_by_role("button", name="Refresh now")).to_have_count(0)
+
+    page.get_by_role("button", name="Resume").click()
+    _says(page, "Resumed.")
+    assert world.state(grant) == "active"
+
+    page.locator("summary", has_text="Revoke …").click()
+    assert world.state(grant) == "active"
+    page.get_by_role("button", name="Revoke for good").click()
+    _says(page, "Ended")
+    assert world.state(grant) == "revoked"
+    expect(page.get_by_role("region", name="Its life")).to_contain_text("Ada revoked it")
+    for act in ("grant.refresh", "grant.pause", "grant.resume", "grant.revoke"):
+        assert len(_audited(world, act)) == 1
+
+
+def test_owner_of_a_dead_grant_is_mailed_once(page: Page, world: ConsoleWorld) -> None:
+    """“Send re-consent mail” asks for one mail; then there is no button, for one is on its way."""
+    world.open(page, f"/grants/{world.dead}")
+    page.get_by_role("button", name="Send re-consent mail").click()
+    _says(page, "A mail was asked for.")
+    expect(page.get_by_role("region", name="Needs its owner")).to_contain_text("a mail to its owner is on its way")
+    expect(page.get_by_role("button", name="Send re-consent mail")).to_have_count(0)
+    count = f"SELECT count(*) FROM reconsent_mails WHERE grant_id = '{world.dead}' AND kind = 'operator'"
+    assert world.installation.query(count) == [(1,)]
+
+
+def test_operator_mails_many_after_seeing_who_gets_what(page: Page, world: ConsoleWorld) -> None:
+    """From the list to the preview to the mails: one address gets one mail, and whoever is left out has a reason."""
+    world.open(page, "/")
+    page.get_by_role("link", name="Grants", exact=True).click()
+    page.get_by_label("State").select_option("reconsent_required")
+    page.get_by_role("button", name="Search").click()
+    page.get_by_role("link", name="Mail all that need their owner …").click()
+    page.get_by_label("All that need their owner, of").select_option("other")
+    page.get_by_role("button", name="Show").click()
+    expect(page.get_by_role("heading", name="1 mail about 1 grant")).to_be_visible()
+    expect(page.get_by_role("table", name="Who gets what")).to_contain_text("grace@example.com")
+    page.get_by_role("button", name="Send 1 mail").click()
+    _says(page, "Mails about 1 grant were asked for")
+    expect(page.get_by_role("table", name="Who is left out")).to_contain_text("A mail about it is on its way")
+    assert _audited(world, "reconsent.send")[-1] == "done"
+
+
+def test_chosen_owners_alone_are_previewed(page: Page, world: ConsoleWorld) -> None:
+    """Of a list some are chosen; the preview is about those alone."""
+    world.open(page, "/grants?q=as-reconsent")
+    page.get_by_label("Choose as-reconsent_required").check()
+    page.get_by_role("button", name="Mail the chosen owners …").click()
+    expect(page.get_by_text("1 grant was looked at")).to_be_visible()
+
+
+def test_client_is_tried_paused_and_resumed(page: Page, world: ConsoleWorld) -> None:
+    """A try tells a good connection from one that reaches nobody, touches no grant, and the hand on a client works."""
+    world.open(page, f"/clients/{world.client}")
+    page.get_by_role("button", name="Test connection").click()
+    _says(page, "The connection is good")
+    page.get_by_role("button", name="Pause").click()
+    _says(page, "Paused. None of its grants")
+    expect(page.get_by_role("region", name="What holds it back")).to_contain_text("by an operator")
+    page.get_by_role("button", name="Resume").click()
+    _says(page, "Resumed.")
+
+    world.open(page, "/clients/other")
+    expect(page.get_by_role("region", name="What holds it back")).to_contain_text(
+        re.compile(r"Breaker opened \d min ago")
+    )
+    page.get_by_role("button", name="Test connection").click()
+    _says(page, "The provider cannot be reached.")
+    assert _audited(world, "client.test") == ["done", "failed"]
+
+
+def test_failed_mail_is_sent_again(page: Page, world: ConsoleWorld) -> None:
+    """What the mail server refused stands there with its words; “Resend” asks for another, or says why not."""
+    world.open(page, "/mails?show=failed")
+    row = page.get_by_role("row", name=re.compile("fallback@example.com"))
+    expect(row).to_contain_text("550 5.1.1 <b>no such mailbox</b>")
+    row.get_by_role("button", name="Resend").click()
+    _says(page, "mail")
+    assert len(_audited(world, "mail.resend")) == 1
+
+
+def test_webhook_endpoint_is_tried_paused_resumed_and_sent_what_was_dead(page: Page, world: ConsoleWorld) -> None:
+    """A trial arrives signed; pause and resume show at once; what was given up is put in the queue again."""
+    world.open(page, "/webhooks")
+    row = page.get_by_role("table", name="Endpoints").get_by_role("row", name=re.compile("^billing"))
+    row.get_by_role("button", name="Test").click()
+    _says(page, "The endpoint took a signed message of trial.")
+    assert [message.type for message in world.receiver.received] == ["webhook.test"]
+    row.get_by_role("button", name="Pause").click()
+    _says(page, "Paused.")
+    expect(row).to_contain_text("Paused by an operator")
+    row.get_by_role("button", name="Resume").click()
+    _says(page, "Resumed.")
+    row.get_by_role("button", name="Send dead again").click()
+    _says(page, "1 event will be sent again.")
+    expect(page.get_by_role("table", name="Dead deliveries")).to_have_count(0)
+
+
+def test_export_is_csv_that_no_spreadsheet_runs(page: Page, world: ConsoleWorld) -> None:
+    """All that is looked for comes as CSV; a subject that a spreadsheet would take for a formula is kept from it."""
+    world.installation.query(
+        "UPDATE grants SET account = '=1+1', email = '@ada' WHERE subject = 'as-active' RETURNING id"
+    )
+    world.open(page, "/grants?state=active")
+    with page.expect_download() as downloading:
+        page.get_by_role("link", name="Export as CSV").click()
+    text = downloading.value.path().read_text(encoding="utf-8")
+    lines = text.splitlines()
+    [(active,)] = world.installation.query("SELECT count(*) FROM grants WHERE state = 'active'")
+    assert len(lines) == active + 1
+    assert lines[0].startswith("id,client,subject,account,email,state")
+    assert ",other,as-active,'=1+1,'@ada,active," in text
+    assert _audited(world, "grants.export") == ["done"]
