@@ -127,7 +127,7 @@ def test_refresh_keeps_the_focus_and_the_place(page: Page, served: ServedApplica
     page.goto(served.url)
     events = page.get_by_role("region", name="What happened").get_by_role("listitem")
     expect(events).to_have_count(11)
-    link = page.get_by_role("link", name="Link for its owner")
+    link = page.get_by_role("region", name="What happened").get_by_role("link", name="customer-1")
     link.focus()
     link.evaluate("(link) => { link.before = 'the same element'; link.scrollIntoView({ block: 'start' }); }")
     before = link.bounding_box()
@@ -272,7 +272,7 @@ def test_hidden_tab_asks_for_nothing(page: Page, served: ServedApplication) -> N
     }"""
     page.clock.install()
     page.goto(served.url)
-    with page.expect_response("**/overview"):
+    with page.expect_response("**/overview?span=24h"):
         page.clock.run_for(3_000)
 
     asked: list[str] = []
@@ -282,7 +282,7 @@ def test_hidden_tab_asks_for_nothing(page: Page, served: ServedApplication) -> N
     page.evaluate("fetch('/healthz').then((answer) => answer.text())")  # comes after whatever the clock has set off
     assert asked == ["healthz"]
 
-    with page.expect_response("**/overview"):
+    with page.expect_response("**/overview?span=24h"):
         page.evaluate(turn, arg=False)
 
 
