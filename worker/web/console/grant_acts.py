@@ -106,6 +106,8 @@ async def revoke(console: TheConsole, notes: TheNotes, grant_id: UUID) -> Respon
             return _back(notes, grant_id, "revoked_here")
         case AtProvider.NOT_CONFIRMED:
             return _back(notes, grant_id, "not_confirmed")
+        case AtProvider.ERASED:
+            return _back(notes, grant_id, "erased")
 
 
 def _back(notes: Notes, grant_id: UUID, said: str, why: str | None = None) -> Response:

@@ -35,6 +35,7 @@ _GOOD: Final[Mapping[str, str]] = {
     "delivered": "The endpoint took a signed message of trial.",
 }
 _QUIET: Final[Mapping[str, str]] = {
+    "erased": "That was settled before: none of its tokens is left that the provider could be asked to end.",
     "unchanged": "Nothing was to be changed: it was so already.",
     "tried_not_refreshed": "There is nothing to try: tokens of this provider are not refreshed.",
     "nothing_dead": "Nothing was to be sent again.",
