@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,12 +10,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import text
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.sql.expression import bindparam
 
 from worker.domain.audit import Act, ActOutcome, AuditEntry
 from worker.domain.roles import CallerKind, Role
+from worker.storage.arrays import array_literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +37,20 @@ class AuditLine:
     details: dict[str, Any]
 
 
+# However many entries, one statement: those of a second's access tokens are some hundreds.
 _WRITE: Final = text("""
     INSERT INTO audit_log
            (kind, actor_id, actor, role, address, act, outcome, client, grant_id, subject, count, details)
-    SELECT :kind, CAST(:actor_id AS uuid), :actor, :role, :address, :act, :outcome,
-           coalesce(:client, grants.client), CAST(:grant_id AS uuid), grants.subject, :count, :details
-      FROM (SELECT 1) AS one LEFT JOIN grants ON grants.id = CAST(:grant_id AS uuid)
-""").bindparams(bindparam("details", type_=JSONB))
+    SELECT one.kind, one.actor_id, one.actor, one.role, one.address, one.act, one.outcome,
+           coalesce(one.client, grants.client), one.grant_id, grants.subject, one.count, CAST(one.details AS jsonb)
+      FROM unnest(CAST(:kind AS text[]), CAST(:actor_id AS uuid[]), CAST(:actor AS text[]), CAST(:role AS text[]),
+                  CAST(:address AS text[]), CAST(:act AS text[]), CAST(:outcome AS text[]), CAST(:client AS text[]),
+                  CAST(:grant_id AS uuid[]), CAST(:count AS bigint[]), CAST(:details AS text[]))
+           WITH ORDINALITY
+           AS one (kind, actor_id, actor, role, address, act, outcome, client, grant_id, count, details, place)
+      LEFT JOIN grants ON grants.id = one.grant_id
+     ORDER BY one.place
+""")
 _LIST: Final = text("""
     SELECT id, at, kind, actor_id, actor, role, address, act, outcome, client, grant_id, subject, count, details
       FROM audit_log
@@ -65,7 +72,7 @@ class AuditLog:
     async def write(self, *entries: AuditEntry) -> None:
         """Add entries, all of them in one transaction."""
         async with self._engine.begin() as connection:
-            await connection.execute(_WRITE, [_columns(entry) for entry in entries])
+            await connection.execute(_WRITE, _columns(entries))
 
     async def list(
         self,
@@ -94,20 +101,20 @@ class AuditLog:
         return [_line(row._mapping) for row in rows]  # noqa: SLF001 -- SQLAlchemy's public name
 
 
-def _columns(entry: AuditEntry) -> dict[str, object]:
-    actor = entry.actor
+def _columns(entries: Sequence[AuditEntry]) -> dict[str, str]:
+    actors = [entry.actor for entry in entries]
     return {
-        "kind": actor.kind.value,
-        "actor_id": actor.id,
-        "actor": actor.name,
-        "role": actor.role.value if actor.role is not None else None,
-        "address": actor.address,
-        "act": entry.act.value,
-        "outcome": entry.outcome.value,
-        "client": entry.client,
-        "grant_id": entry.grant_id,
-        "count": entry.count,
-        "details": dict(entry.details),
+        "kind": array_literal("text", (actor.kind.value for actor in actors)),
+        "actor_id": array_literal("uuid", (actor.id for actor in actors)),
+        "actor": array_literal("text", (actor.name for actor in actors)),
+        "role": array_literal("text", (actor.role.value if actor.role is not None else None for actor in actors)),
+        "address": array_literal("text", (actor.address for actor in actors)),
+        "act": array_literal("text", (entry.act.value for entry in entries)),
+        "outcome": array_literal("text", (entry.outcome.value for entry in entries)),
+        "client": array_literal("text", (entry.client for entry in entries)),
+        "grant_id": array_literal("uuid", (entry.grant_id for entry in entries)),
+        "count": array_literal("bigint", (entry.count for entry in entries)),
+        "details": array_literal("jsonb", (json.dumps(dict(entry.details)) for entry in entries)),
     }
 
 
