@@ -151,13 +151,17 @@ class Supervisor:
         deadline = monotonic() + _START_SECONDS
         while not self._stop.is_set() and monotonic() < deadline:
             if self._is_ready(address):
-                self._say(f"\n  Evergrant is up:  {address}/")
-                self._say(f"  sign in:          {self._sign_in().reveal()}")
-                self._say(f"  metrics:          {address}/metrics")
-                if self._demo is not None:
-                    self._say(f"  owners' mails:    {self._demo.mails_url}/")
-                self._say("  The link signs in once, within an hour; `evergrant console link` prints another one.")
-                self._say("  Ctrl-C stops everything.\n")
+                lines = [
+                    "",
+                    f"  Evergrant is up:  {address}/",
+                    f"  sign in:          {self._sign_in().reveal()}",
+                    f"  metrics:          {address}/metrics",
+                    *([f"  owners' mails:    {self._demo.mails_url}/"] if self._demo is not None else []),
+                    "  The link signs in once, within an hour; `evergrant console link` prints another one.",
+                    "  Ctrl-C stops everything.",
+                    "",
+                ]
+                self._say("\n".join(lines))  # at once, for the processes write in between
                 return
             if self._running["web"].poll() is not None:
                 return  # `_watch` says why

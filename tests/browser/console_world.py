@@ -133,4 +133,31 @@ def fill(rows: Rows, connection: psycopg.Connection[tuple[object, ...]], client:
         """,
         (f"it answered 500 {HOSTILE}",),
     )
+    connection.execute(
+        """
+        INSERT INTO audit_log (kind, actor, role, address, act, outcome, client, grant_id, subject, count, details)
+        SELECT 'person', %(hostile)s, 'operator', '192.0.2.1', act, outcome, client, id, subject, 1200,
+               jsonb_build_object('endpoint', %(hostile)s, 'changed', jsonb_build_array('email', 'account'))
+          FROM grants, (VALUES ('grant.pause', 'done'), ('grant.revoke', 'refused'), ('access_token.give', 'failed'))
+               AS acts (act, outcome)
+         WHERE id = %(grant)s
+        """,
+        {"hostile": HOSTILE, "grant": hostile},
+    )
+    connection.execute(
+        """
+        INSERT INTO api_tokens (id, name, token_hash, role, client, last_used_at, revoked_at)
+        VALUES (gen_random_uuid(), %s, '1', 'token', 'other', now() - interval '3 days', NULL),
+               (gen_random_uuid(), 'former', '2', 'admin', NULL, NULL, now())
+        """,
+        (HOSTILE,),
+    )
+    connection.execute(
+        """
+        INSERT INTO sessions (id, secret_hash, issuer, subject, name, role, client, address, agent, expires_at)
+        VALUES (gen_random_uuid(), '1', 'https://login.example', '1', %(hostile)s, 'reader', 'other', '2001:db8::1',
+                %(hostile)s, now() + interval '1 hour')
+        """,
+        {"hostile": HOSTILE},
+    )
     return dead

@@ -44,6 +44,11 @@ def _pages(world: ConsoleWorld) -> list[str]:
         "/mails",
         "/mails?show=waiting",
         "/webhooks",
+        "/access",
+        "/access?ended=true",
+        "/access/sessions",
+        "/access/audit",
+        "/access/audit?who=nobody-is-called-so",
     ]
 
 

@@ -60,10 +60,12 @@ _NOTE_USE: Final = text("""
 """)
 _LIST: Final = text("""
     SELECT id, name, role, client, created_at, expires_at, last_used_at, revoked_at
-      FROM api_tokens ORDER BY created_at, id
+      FROM api_tokens WHERE CAST(:client AS text) IS NULL OR client = CAST(:client AS text) ORDER BY created_at, id
 """)
 _REVOKE: Final = text("""
-    UPDATE api_tokens SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL RETURNING id
+    UPDATE api_tokens SET revoked_at = now()
+     WHERE id = :id AND revoked_at IS NULL AND (CAST(:client AS text) IS NULL OR client = CAST(:client AS text))
+    RETURNING id
 """)
 
 
@@ -119,18 +121,18 @@ class ApiTokens:
         async with self._engine.begin() as connection:
             await connection.execute(_NOTE_USE, {"id": token_id, "every": USE_NOTED_EVERY})
 
-    async def list(self) -> Sequence[ApiTokenView]:
-        """Return all tokens, the oldest first, those that are good no more included."""
+    async def list(self, *, client: str | None = None) -> Sequence[ApiTokenView]:
+        """Return all tokens, the oldest first, those that are good no more included; of a client alone where given."""
         async with self._engine.connect() as connection:
             return [
                 ApiTokenView(**{**row._mapping, "role": Role(row.role)})  # noqa: SLF001 -- SQLAlchemy's public name
-                for row in await connection.execute(_LIST)
+                for row in await connection.execute(_LIST, {"client": client})
             ]
 
-    async def revoke(self, token_id: UUID) -> bool:
-        """End a token; tell whether there was one that had not been revoked."""
+    async def revoke(self, token_id: UUID, *, client: str | None = None) -> bool:
+        """End a token, one bound to a client alone where it is given; tell whether there was such a one still good."""
         async with self._engine.begin() as connection:
-            return (await connection.execute(_REVOKE, {"id": token_id})).first() is not None
+            return (await connection.execute(_REVOKE, {"id": token_id, "client": client})).first() is not None
 
 
 def token_hash(token: Secret) -> bytes:

@@ -24,6 +24,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from markupsafe import Markup
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from worker.bootstrap import Container
 from worker.domain.audit import Act
@@ -135,6 +136,12 @@ class PageRoute(APIRoute):
                     return _not_an_address(pages, error)
                 except AWAY as error:
                     return _database_away(request, pages, error)
+                except StarletteHTTPException:
+                    raise  # it is an answer, such as 413
+                except Exception:  # an act that failed must be written down as one
+                    log.exception("page_failed")
+                    text = "The log of this service tells more. Look whether it was done before you repeat it."
+                    return pages.message(HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here", text)
 
             return await audited(request, container, self.declared, answered)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from worker.web.console import (
+    access_page,
+    audit_page,
     bulk_page,
     clients_page,
     csv_export,
@@ -27,4 +29,6 @@ ROUTERS: Final = (
     clients_page.router,
     mails_page.router,
     webhooks_page.router,
+    access_page.router,
+    audit_page.router,
 )

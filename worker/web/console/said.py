@@ -32,6 +32,8 @@ _GOOD: Final[Mapping[str, str]] = {
     "endpoint_resumed": "Resumed. What waits follows at once.",
     "tried_good": "The connection is good: the provider is there, knows this client, and did not know the made-up "
     "refresh token that was presented.",
+    "token_revoked": "Revoked. Within two seconds no request with it is answered any more.",
+    "session_ended": "Ended. Whoever it was has to sign in again.",
     "delivered": "The endpoint took a signed message of trial.",
 }
 _QUIET: Final[Mapping[str, str]] = {
