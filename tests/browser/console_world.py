@@ -136,8 +136,8 @@ def fill(rows: Rows, connection: psycopg.Connection[tuple[object, ...]], client:
     connection.execute(
         """
         INSERT INTO audit_log (kind, actor, role, address, act, outcome, client, grant_id, subject, count, details)
-        SELECT 'person', %(hostile)s, 'operator', '192.0.2.1', act, outcome, client, id, subject, 1200,
-               jsonb_build_object('endpoint', %(hostile)s, 'changed', jsonb_build_array('email', 'account'))
+        SELECT 'person', CAST(%(hostile)s AS text), 'operator', '192.0.2.1', act, outcome, client, id, subject, 1200,
+               jsonb_build_object('endpoint', CAST(%(hostile)s AS text), 'changed', '["email", "account"]'::jsonb)
           FROM grants, (VALUES ('grant.pause', 'done'), ('grant.revoke', 'refused'), ('access_token.give', 'failed'))
                AS acts (act, outcome)
          WHERE id = %(grant)s

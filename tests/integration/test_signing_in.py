@@ -164,3 +164,38 @@ def test_a_forged_cookie_is_not_looked_for(web: RunningWeb, http: httpx.Client) 
             http.cookies.clear()
             answer = http.get("/", headers={b"Cookie": f"{name}={forged}".encode()})
             assert answer.headers["location"] == "/sign-in", forged
+
+
+def test_return_to_leads_to_our_own_pages_alone(web: RunningWeb) -> None:
+    """Another host, another scheme, a line end: whoever has signed in already goes to the first page."""
+    with signed_in(web) as http:
+        for asked in ("https://evil.example", "//evil.example", "/\\evil.example", "/a\r\nSet-Cookie: stolen=1"):
+            answer = http.get("/sign-in", params={"return_to": asked})
+            assert (answer.status_code, answer.headers["location"]) == (303, "/"), asked
+            assert "stolen" not in str(answer.headers)
+        assert http.get("/sign-in", params={"return_to": "/access"}).headers["location"] == "/access"
+
+
+def test_private_pages_are_kept_nowhere_and_framed_by_nobody(web: RunningWeb) -> None:
+    """Pages, refusals and the way out carry the headers that say so; signing out clears what the browser has."""
+    with signed_in(web, Role.READER) as http:
+        answers = [http.get(path) for path in ("/", "/overview", "/access", "/sign-in", "/sign-in/link/x")]
+        answers.append(http.post("/sign-out", data={}, headers={CSRF_HEADER: "x"}))
+        for answer in answers:
+            assert answer.headers["cache-control"] == "no-store", answer.url
+            policy = answer.headers["content-security-policy"]
+            assert "frame-ancestors 'none'" in policy
+            assert "form-action 'self'" in policy
+            assert answer.headers["referrer-policy"] == "no-referrer"
+        out = http.post("/sign-out")
+        assert out.headers["clear-site-data"] == '"cache", "storage"'
+        assert "max-age=0" in out.headers["set-cookie"].lower()
+
+
+def test_what_an_address_holds_reaches_no_header(http: httpx.Client) -> None:
+    """Line ends in an address, percent-encoded, come back in no header of the answer."""
+    for path in ("/sign-in/link/x%0d%0aSet-Cookie:%20stolen=1", "/sign-in?return_to=%2Fa%0d%0aSet-Cookie:%20stolen=1"):
+        answer = http.get(path)
+        assert "stolen" not in str(answer.headers)
+    answer = http.get("/grants%0d%0aSet-Cookie:%20stolen=1")
+    assert "stolen" not in str(answer.headers)

@@ -40,7 +40,7 @@ class SignInEntry(BaseModel):
     display_name: Annotated[str, Field(min_length=1)] = "your organization"
     scopes: Annotated[tuple[str, ...], Field(min_length=1)] = ("openid", "profile", "email")
     groups_claim: Annotated[str, Field(min_length=1)] = "groups"
-    groups: Annotated[tuple[GroupEntry, ...], Field(min_length=1)]
+    groups: tuple[GroupEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +85,9 @@ def build_sign_in(
         raise ConfigurationError(message) from None
     if "openid" not in entry.scopes:
         message = "[sign_in] scopes must hold 'openid' (OpenID Connect Core, section 3.1.2.1)"
+        raise ConfigurationError(message)
+    if not entry.groups:
+        message = "[sign_in] groups are missing, and nobody could sign in: add [[sign_in.groups]] with group and role"
         raise ConfigurationError(message)
     for group in entry.groups:
         if group.client is not None and group.client not in clients:
