@@ -49,6 +49,8 @@ ACTS: Final[Mapping[str, str]] = {
     Act.WEBHOOK_RESUMED: "resumed a webhook endpoint",
     Act.WEBHOOK_TESTED: "tested a webhook endpoint",
     Act.WEBHOOK_REPLAYED: "sent events again",
+    Act.SUBJECT_EXPORTED: "exported what is held of a subject",
+    Act.SUBJECT_ERASED: "erased what is held of a subject",
     Act.KEYS_ROTATED: "sealed everything anew",
 }
 #: How whoever did it had shown who they are.
