@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -53,6 +55,8 @@ def test_the_document_names_every_route_with_its_errors(make_web: WebMaker) -> N
         assert set(route["responses"]) >= {"401", "403", "422", "500", "503"}
         for status, answer in route["responses"].items():
             media_type = "application/json" if status.startswith("2") else "application/problem+json"
+            if status == "400":  # the HTTP server's own
+                media_type = "text/plain"
             assert list(answer["content"]) == [media_type], (route["operationId"], status)
     assert document["components"]["securitySchemes"]["apiToken"]["scheme"] == "bearer"
     kinds = document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"]
@@ -60,6 +64,17 @@ def test_the_document_names_every_route_with_its_errors(make_web: WebMaker) -> N
     posts = [route for (method, _path), route in found.items() if method == "POST"]
     assert all(set(route["responses"]) >= {"409", "413"} for route in posts)
     assert all("Idempotency-Key" in {parameter["name"] for parameter in route["parameters"]} for route in posts)
+
+
+def test_an_address_of_any_length_is_answered(make_web: WebMaker) -> None:
+    """What is longer than the HTTP server reads gets the answer that the document has for it."""
+    with make_web("") as web:
+        parts = urlsplit(web.url)
+        connection = HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+        connection.request("GET", f"/v1/grants?cursor={'x' * 80_000}")
+        answer = connection.getresponse()
+        connection.close()
+    assert (answer.status, answer.headers.get_content_type()) == (400, "text/plain")
 
 
 @pytest.mark.slow

@@ -159,6 +159,14 @@ def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     }
 
 
+#: What the HTTP server answers before a request comes here, in its own words: it reads no head of any length.
+MALFORMED: Final[Mapping[int | str, dict[str, Any]]] = {
+    HTTPStatus.BAD_REQUEST.value: {
+        "description": "No request of HTTP, or one whose address or headers are too long (64 kB).",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }
+}
+
 _DESCRIPTIONS: Final[Mapping[HTTPStatus, str]] = {
     HTTPStatus.UNAUTHORIZED: "No API token, or none that is good.",
     HTTPStatus.FORBIDDEN: "The API token's role, or the client it is bound to, does not allow this.",

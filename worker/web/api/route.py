@@ -20,7 +20,7 @@ from worker.storage.away import AWAY
 from worker.storage.idempotency import AnotherRequest, Answer, Begun, UnderWay
 from worker.web.admission import audited, limited
 from worker.web.api.access import NEEDED, admit_token
-from worker.web.api.problems import Kind, Problem, documented, from_validation, request_invalid
+from worker.web.api.problems import MALFORMED, Kind, Problem, documented, from_validation, request_invalid
 
 log = get_logger("evergrant.api")
 
@@ -178,6 +178,6 @@ def api_router(tag: str) -> APIRouter:
         prefix="/v1",
         route_class=ApiRoute,
         tags=[tag],
-        responses=documented(*EVERYWHERE),
+        responses={**MALFORMED, **documented(*EVERYWHERE)},
         generate_unique_id_function=lambda route: route.name,
     )
