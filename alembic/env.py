@@ -45,7 +45,8 @@ def run_migrations() -> None:
 def _migrate(connection: Connection) -> None:
     _take_turn(connection)
     connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
-    connection.execute(text(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'"))
+    limit = context.config.attributes.get("statement_timeout", STATEMENT_TIMEOUT)
+    connection.execute(text("SELECT set_config('statement_timeout', :limit, false)"), {"limit": limit})
     connection.commit()
     try:
         context.configure(

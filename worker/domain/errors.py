@@ -4,6 +4,7 @@ EvergrantError
 ├── ConfigurationError   a setting, the configuration file or the key ring is wrong: exit code 2
 ├── MailTemplateError    an operator's template cannot be written with
 ├── SchemaMismatchError  the database is behind or ahead of this code
+├── MigrationStoppedError  a migration could not be finished, and was undone
 └── SealError            a sealed column does not open
 ├── UnknownKeyError  under a key the ring does not hold
 └── BrokenSealError  with the key it names: a wrong key, or the bytes were moved or changed
@@ -26,6 +27,10 @@ class MailTemplateError(EvergrantError):
 
 class SchemaMismatchError(EvergrantError):
     """The database's schema is not the one this code was written for."""
+
+
+class MigrationStoppedError(EvergrantError):
+    """A migration waited too long for a lock, or took too long; it was undone."""
 
 
 class SealError(EvergrantError):

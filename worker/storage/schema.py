@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -9,14 +10,21 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, pool
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from alembic import command
-from worker.domain.errors import SchemaMismatchError
+from worker.domain.errors import MigrationStoppedError, SchemaMismatchError
 from worker.domain.secret import Secret
 from worker.storage.database import CONNECT_SECONDS, database_url
 
 _UNREACHABLE: Final = "the database does not answer; check EVERGRANT_DATABASE_URL and that PostgreSQL is up"
+#: What PostgreSQL says when a wait is over: lock_not_available and query_canceled.
+_STOPPED: Final = {
+    "55P03": "a migration waited 5 s for a lock that somebody holds, and was undone; nobody had to wait behind it for "
+    "longer: run `evergrant db upgrade` again, in a quieter moment or once the long query has ended",
+    "57014": "a statement of a migration took too long and was undone: run `evergrant db upgrade --limit 10m`, and "
+    "know that writers may wait for so long",
+}
 
 
 class Schema:
@@ -38,17 +46,29 @@ class Schema:
         self._config = Config()
         self._config.set_main_option("script_location", str(migrations).replace("%", "%%"))
 
-    def upgrade(self) -> None:
+    def upgrade(self, limit: timedelta | None = None) -> None:
         """Bring the schema up to date; one migrator at a time, a transaction for each migration.
+
+        Args:
+            limit: how long one statement may take; the migrations' own minute if left out.
 
         Raises:
             SchemaMismatchError: when the database is ahead of this code, or does not answer.
+            MigrationStoppedError: when a lock or a statement took too long; what was not finished was undone.
 
         """
         self._refuse_if_ahead()
+        if limit is not None:
+            self._config.attributes["statement_timeout"] = f"{limit.total_seconds() * 1000:.0f}ms"
         with self._engine.connect() as connection:
             self._config.attributes["connection"] = connection
-            command.upgrade(self._config, "head")
+            try:
+                command.upgrade(self._config, "head")
+            except DBAPIError as error:
+                stopped = _STOPPED.get(str(getattr(error.orig, "sqlstate", "")))
+                if stopped is None:
+                    raise
+                raise MigrationStoppedError(stopped) from None
 
     def check(self) -> str:
         """Return the schema's version when it is the one this code was written for.
