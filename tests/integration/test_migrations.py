@@ -138,9 +138,9 @@ def test_each_migration_keeps_the_rows_and_the_former_version_working(database_s
             assert now.get(name) is not None, f"{revision} drops {name}, which the former version reads"
             assert now[name].kind == column.kind, f"{revision} changes {name}"
             assert now[name].may_be_left_out or not column.may_be_left_out, f"{revision} asks for {name}"
-        for (table, name), column in now.items():
-            known = (table, name) in before or table in new_tables
-            assert known or column.may_be_left_out, f"{revision}: the former version does not write {table}.{name}"
+        for place, column in now.items():
+            known = place in before or place[0] in new_tables
+            assert known or column.may_be_left_out, f"{revision}: the former version does not write {place}"
         assert all(now_files[table] == number for table, number in files.items()), f"{revision} copies a table"
         if revision not in UNRELEASED:
             _check_locks(revision, statements, new_tables)
@@ -150,8 +150,8 @@ def test_each_migration_keeps_the_rows_and_the_former_version_working(database_s
     assert revisions()[-1] == schema_of(url).check()
     with psycopg.connect(url) as connection:
         for table in ("grants", "rotations", "events", "authorization_requests"):
-            column = "id" if table in {"grants", "authorization_requests"} else "grant_id"
-            kept = {str(row[0]) for row in connection.execute(f"SELECT {column} FROM {table}")}
+            whose = "id" if table in {"grants", "authorization_requests"} else "grant_id"
+            kept = {str(row[0]) for row in connection.execute(f"SELECT {whose} FROM {table}")}
             assert kept == set(written), table
         tokens = connection.execute("SELECT DISTINCT refresh_token, access_token, generation FROM grants").fetchall()
         assert tokens == [(b"\x01\x03", b"\x01", 1)]
