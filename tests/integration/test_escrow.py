@@ -22,7 +22,7 @@ from worker.bootstrap import Container, create_container
 from worker.domain.secret import Secret
 from worker.sandbox.server import RunningSandbox
 from worker.settings import Settings
-from worker.storage.settle import SealedSettlement, seal_settlement
+from worker.storage.sealed_settlement import SealedSettlement, seal_settlement
 
 pytestmark = pytest.mark.anyio
 

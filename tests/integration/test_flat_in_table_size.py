@@ -19,8 +19,9 @@ from worker.sandbox.server import RunningSandbox
 from worker.storage.brake import _COUNT, _REFRESHES, apply_brake
 from worker.storage.client_figures import read_client_figures
 from worker.storage.overview import read_overview
+from worker.storage.sealed_settlement import seal_settlement
 from worker.storage.sealing import KeyRing, generate_key, parse_keys
-from worker.storage.settle import seal_settlement, settle
+from worker.storage.settle import settle
 
 pytestmark = pytest.mark.anyio
 

@@ -20,9 +20,9 @@ from worker.domain.settlement import StoreTokens
 from worker.keys_bootstrap import create_resealing
 from worker.storage.escrow_entry import dump, load
 from worker.storage.escrow_homes import FileEscrow
+from worker.storage.sealed_settlement import SealedSettlement
 from worker.storage.sealed_tables import SEALED_TABLES
 from worker.storage.sealing import ACCESS_TOKEN, REFRESH_TOKEN, KeyRing, generate_key, key_id_of, parse_keys
-from worker.storage.settle import SealedSettlement
 from worker.storage.tables import Base
 
 pytestmark = pytest.mark.slow

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, text
 from worker.domain.brake import JUDGED_AFTER, RELEASED_BY, WINDOW, room_for_deaths
 from worker.domain.outcome import Reason
 from worker.domain.settlement import MarkSuspect
-from worker.storage.settle import SealedSettlement
+from worker.storage.sealed_settlement import SealedSettlement
 
 #: More grants than this give no more room: the share of them that may die is large enough to see what is going on.
 _COUNTED_AT_MOST: Final = 100_000

@@ -22,7 +22,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from worker.domain.settlement import MarkSuspect, StoreTokens
 from worker.storage.away import AWAY
 from worker.storage.brake import apply_brake
-from worker.storage.settle import SealedSettlement, already_stored, settle
+from worker.storage.sealed_settlement import SealedSettlement
+from worker.storage.settle import already_stored, settle
 
 #: A second thread begins the next commit while the disk is still busy with the one before.
 COMMIT_THREADS: Final = 2

@@ -18,7 +18,8 @@ from worker.domain.grant import Lease
 from worker.domain.settlement import StoreTokens
 from worker.storage.escrow_entry import dump, entry_name, load
 from worker.storage.escrow_shelf import EscrowShelf
-from worker.storage.settle import SealedSettlement, already_stored, settle
+from worker.storage.sealed_settlement import SealedSettlement
+from worker.storage.settle import already_stored, settle
 
 
 @dataclass(slots=True, kw_only=True)

@@ -11,8 +11,8 @@ from uuid import UUID
 
 from worker.domain.grant import Lease
 from worker.domain.settlement import StoreTokens
+from worker.storage.sealed_settlement import SealedSettlement
 from worker.storage.sealing import ACCESS_TOKEN, REFRESH_TOKEN, KeyRing, key_id_of
-from worker.storage.settle import SealedSettlement
 
 #: What the name of every entry ends with.
 SUFFIX: Final = ".settlement"

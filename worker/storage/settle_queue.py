@@ -23,8 +23,8 @@ from worker.domain.settlement import Settlement
 from worker.storage.away import AWAY, until_taken
 from worker.storage.commit_threads import Commit, Committed, CommitThreads
 from worker.storage.escrow import Escrow
+from worker.storage.sealed_settlement import SealedSettlement, seal_settlement
 from worker.storage.sealing import KeyRing
-from worker.storage.settle import SealedSettlement, seal_settlement
 
 #: A commit takes milliseconds; one that has not come back after so many seconds may never, and its tokens go into the
 #: escrow meanwhile.
