@@ -103,8 +103,8 @@ class Transport(httpx.AsyncBaseTransport):
             pool.give_back(server, connection)
             raise
         return httpx.Response(
-            connection.status,
-            headers=connection.headers,
+            connection.answer.status,
+            headers=connection.answer.headers,
             stream=_Body(pool, server, connection, limits.get("read")),
             request=request,
             extensions={UNREAD: connection.take},
