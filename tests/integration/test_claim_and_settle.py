@@ -33,6 +33,25 @@ pytestmark = pytest.mark.anyio
 PATIENCE = 20.0
 
 
+async def test_a_connection_that_was_closed_costs_no_claim(
+    sandbox: RunningSandbox, make_container: ContainerMaker
+) -> None:
+    """After a failover has ended every session, the next claim is made as ever."""
+    client = register(sandbox)
+    async with make_container(client.toml, **client.environment) as container:
+        await adopt(container, sandbox, client, 2)
+        first = await claim(container, client, 1)
+        await execute(
+            container,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+
+        second = await claim(container, client, 1)
+
+        assert (len(first.grants), len(second.grants)) == (1, 1)
+
+
 async def test_two_processes_never_claim_the_same_grant(
     sandbox: RunningSandbox, make_container: ContainerMaker
 ) -> None:

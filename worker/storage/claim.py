@@ -17,6 +17,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, TextClause, text
+from sqlalchemy.exc import DBAPIError
 
 from worker.domain.allowance import Allowance, ClientLimits, ClientStatus, allowance
 from worker.domain.client_health import canary_wait
@@ -169,6 +170,16 @@ class Claims:
         return await loop.run_in_executor(self._threads, self._take, statement, limits, free, parameters)
 
     def _take(self, statement: TextClause, limits: ClientLimits, free: int, parameters: dict[str, Any]) -> Claimed:
+        try:
+            return self._take_once(statement, limits, free, parameters)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        # A failover or a pooler had closed the connection; with it the pool has given up all that were as old. To ask
+        # each one whether it is alive before it is used would be a way to the database and back for every claim.
+        return self._take_once(statement, limits, free, parameters)
+
+    def _take_once(self, statement: TextClause, limits: ClientLimits, free: int, parameters: dict[str, Any]) -> Claimed:
         asked_tick, client = self._tick(), parameters["client"]
         with self._engine.begin() as connection:
             status, failed_canaries = _lock_status(connection, client)

@@ -107,7 +107,7 @@ def create_settle_engine(configured: Secret, *, connections: int, name: str) -> 
 
 
 def create_claim_engine(configured: Secret, *, connections: int, name: str) -> Engine:
-    """Create the engine of the claiming threads.
+    """Create the engine of the claiming threads; `Claims` tries again where a connection was closed meanwhile.
 
     Args:
         configured: EVERGRANT_DATABASE_URL.
@@ -115,7 +115,7 @@ def create_claim_engine(configured: Secret, *, connections: int, name: str) -> E
         name: shown in `pg_stat_activity` as the application.
 
     """
-    return create_blocking_engine(database_url(configured), pool_pre_ping=True, **_options(connections, name))
+    return create_blocking_engine(database_url(configured), **_options(connections, name))
 
 
 def _options(connections: int, name: str) -> Mapping[str, Any]:
