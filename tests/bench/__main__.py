@@ -17,7 +17,7 @@ from tests.bench import reach, report
 from tests.bench.environment import hide_packages
 from tests.bench.findings import Findings
 from tests.bench.options import Options, read_options
-from tests.bench.parts import access_token, claims, keepalive, one_process, profile, refresh, scaling, steady
+from tests.bench.parts import access_token, claims, console, keepalive, one_process, profile, refresh, scaling, steady
 from tests.bench.world import World, running_world
 from worker.logging import configure_logging
 
@@ -28,6 +28,7 @@ PARTS: Final[dict[str, Callable[[World, Options], Findings]]] = {
     "claims": claims.measure,
     "keepalive": keepalive.measure,
     "access-token": access_token.measure,
+    "console": console.measure,
     "profile": profile.measure,
     "steady": steady.measure,
 }

@@ -192,6 +192,14 @@ REACH: Final = (
         unit=" ms",
         digits=1,
     ),
+    Reach(
+        measure="the console's slowest page with a million grants, half of the answers",
+        value=_fact("console_ms"),
+        side=Side.AT_MOST,
+        limit=200,
+        unit=" ms",
+        digits=0,
+    ),
     Reach(measure="double spends", value=_total("double_spends"), side=Side.AT_MOST, limit=0, digits=0),
     Reach(measure="lost tokens", value=_total("lost"), side=Side.AT_MOST, limit=0, digits=0),
 )

@@ -108,7 +108,8 @@ def success_chart(found: Sequence[Refreshes], span: Span, now: datetime) -> Char
             continue
         if not stretches or place == 0 or shares[place - 1] is None:
             stretches.append([])
-        stretches[-1].append((step * (place + 0.5), 100 * (1 - share) / (1 - floor)))
+        height = 100 * (1 - share) / (1 - floor)
+        stretches[-1] += [(step * (place + 0.2), height), (step * (place + 0.8), height)]
     bars = [
         Bar(x=step * place, width=step, label=_when(part.at, span), told=_percent(share), good=0)
         for place, (part, share) in enumerate(zip(parts, shares, strict=True))

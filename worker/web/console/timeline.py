@@ -33,6 +33,8 @@ class Entry:
     code_label: str = ""
 
 
+#: Hexadecimal digits of a fingerprint that are shown: no two of a grant's begin alike.
+_DIGITS: Final = 12
 #: An act and its event are written one after the other; a revocation waits for the provider in between.
 _AT_ONCE: Final = timedelta(minutes=1)
 _ACTS_OF_EVENTS: Final[Mapping[str, Act]] = {
@@ -149,13 +151,21 @@ def _act(line: AuditLine) -> Entry:
     return Entry(at=line.at, kind="operator", tone=Tone.WATCH, what=f"Tried: {who} {done}{times}", why=why)
 
 
+def _shortened(fingerprint: str | None) -> str | None:
+    """Return as much of a fingerprint, behind its key's id, as tells it from others."""
+    if fingerprint is None:
+        return None
+    key, _, digest = fingerprint.rpartition(":")
+    return f"{key}:{digest[:_DIGITS]}" if key else digest[:_DIGITS]
+
+
 def _generation(generation: Generation) -> Entry:
     return Entry(
         at=generation.at,
         kind="generation",
         tone=Tone.QUIET,
         what=f"Refreshed: generation {number(generation.generation)}",
-        code=generation.spent_fingerprint,
+        code=_shortened(generation.spent_fingerprint),
         code_label="Spent",
     )
 
