@@ -49,7 +49,7 @@ bench-steady: $(VENV)/installed-bench ## of that, the steady state of a million 
 dashboards: $(VENV)/installed-dev ## write the dashboards of deploy/grafana
 	$(BIN)/python -m tests.monitoring.dashboards
 
-picture: $(VENV)/installed-dev ## take README's picture of the page
+picture: $(VENV)/installed-dev ## take README's pictures of the console
 	$(BIN)/python -m tests.browser.take_picture
 
 format: $(VENV)/installed-dev ## let ruff mend what it can

@@ -1,4 +1,4 @@
-"""Takes README's picture of the page: `make picture` starts the demo, waits until it is lively, and looks at it."""
+"""Takes README's pictures of the console: `make picture` starts the demo, waits until it is lively, and looks at it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from playwright.sync_api import sync_playwright
 
 from worker.supervisor import free_port
 
-PICTURE = Path(__file__).parent / "pictures" / "overview.png"
+PICTURES = Path(__file__).parent / "pictures"
 LIVELY_AFTER = 45.0  # seconds: by then there is something of everything on the page
 STARTS_WITHIN = 90.0
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
@@ -45,23 +45,27 @@ def main() -> None:
 
 
 def take(chromium: str, address: str, environment: dict[str, str]) -> None:
-    """Wait for the demo to come up and grow lively, sign in, and take the picture."""
+    """Wait for the demo to come up and grow lively, sign in, and take the pictures."""
     deadline = time.monotonic() + STARTS_WITHIN
     while not ready(address):
         if time.monotonic() > deadline:
             sys.exit("the demo did not come up")
         time.sleep(0.5)
-    print(f"the demo is up; a picture follows in {LIVELY_AFTER:g} s")
+    print(f"the demo is up; pictures follow in {LIVELY_AFTER:g} s")
     time.sleep(LIVELY_AFTER)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
         page = browser.new_page(viewport={"width": 1200, "height": 1000})
         page.goto(sign_in_link(environment))
-        page.wait_for_load_state("networkidle")
-        PICTURE.parent.mkdir(exist_ok=True)
-        page.screenshot(path=PICTURE)
+        page.get_by_role("table", name="Clients").wait_for()
+        PICTURES.mkdir(exist_ok=True)
+        page.screenshot(path=PICTURES / "overview.png")
+        # One that has lived: whoever came to need its owner last.
+        page.locator(".grant-reconsent_required").get_by_role("link").first.click()
+        page.get_by_role("heading", name="Its life").wait_for()
+        page.screenshot(path=PICTURES / "grant.png")
         browser.close()
-    print(PICTURE)
+    print(PICTURES)
 
 
 def sign_in_link(environment: dict[str, str]) -> str:

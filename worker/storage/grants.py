@@ -104,6 +104,7 @@ class Grants:
 def view_of(row: Row[Any]) -> GrantView:
     """Return the view of a row that was selected by `VIEWED`."""
     fields = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public name for it
+    fields.pop("looked_at", None)  # a search's own
     fields["state"] = GrantState(fields["state"])
     fields["scopes"] = tuple(fields["scopes"]) if fields["scopes"] is not None else None
     return GrantView(**fields)

@@ -69,7 +69,7 @@ def safe(cell: str) -> str:
 async def _lines(grants: GrantSearch, search: Search) -> AsyncIterator[str]:
     yield _written([_COLUMNS])
     if search.text is not None:
-        search = replace(search, limit=BEGINS_AT_MOST * 3)  # of each of three columns
+        search = replace(search, limit=BEGINS_AT_MOST)
     while True:
         found = await grants.find(search, (), begins_at_most=BEGINS_AT_MOST)
         yield _written(_row(grant) for grant in found.grants)
