@@ -22,6 +22,7 @@ from worker.commands.drill import drill
 from worker.commands.grants import grants, token
 from worker.commands.health import health
 from worker.commands.keys import keys
+from worker.commands.plan import plan
 from worker.commands.processes import beat, web, worker
 from worker.commands.reconsent import reconsent
 from worker.commands.subjects import subjects
@@ -48,6 +49,7 @@ cli.command()(health)
 cli.command()(token)
 cli.command()(drill)
 cli.command()(doctor)
+cli.command()(plan)
 cli.command()(audit)
 cli.add_typer(grants, name="grants")
 cli.add_typer(reconsent, name="reconsent")
