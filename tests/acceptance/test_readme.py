@@ -21,6 +21,7 @@ from worker.storage.sealing import generate_key
 
 README: Final = ROOT / "README.md"
 DEPLOY: Final = ROOT / "deploy" / "README.md"
+SCALING: Final = ROOT / "deploy" / "scaling.md"
 #: Run by this file, in this order: what the command is, and how it ends.
 RUN: Final = {
     "evergrant grants add acme-main customer-42 --refresh-token-stdin < refresh-token.txt": 0,
@@ -33,6 +34,7 @@ RUN: Final = {
     "evergrant keys retire 2026-11": 0,
     "evergrant doctor": 1,  # the example shows an error, and so it is here: there is no broker
     "evergrant db upgrade": 0,
+    "evergrant plan --grants 1000000 --access-lifetime 3600 --latency 200": 0,
 }
 #: Not run by this file: where it is, or why nowhere.
 ELSEWHERE: Final = {
@@ -87,7 +89,7 @@ def installation(
 def _shown() -> dict[str, str]:
     return {
         one.line.replace(".venv/bin/evergrant", "evergrant"): one.output
-        for path in (README, DEPLOY)
+        for path in (README, DEPLOY, SCALING)
         for one in commands(path)
     }
 
