@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -60,6 +61,7 @@ def one_run(folder: Path, *, fresh: bool) -> str:
         address = f"http://127.0.0.1:{port}"
         wait(lambda: ok(f"{address}/readyz"), SERVES_WITHIN, make, log, "the page is not served")
         served = time.monotonic() - began
+        wait(lambda: signs_in(log, address), SERVES_WITHIN, make, log, "the printed link does not sign in")
         if not fresh and generations(folder) < ROTATIONS:
             raise FirstMinutesError(f"the second run does not go on where the first ended; see {log}")
         wait(lambda: lively(f"{address}/metrics", dead=fresh), LIVELY_WITHIN, make, log, "not lively enough")
@@ -75,6 +77,16 @@ def one_run(folder: Path, *, fresh: bool) -> str:
         time.sleep(0.1)
     log.unlink()
     return f"served after {served:.0f} s, lively {lively_after:.0f} s later, {len(pids)} processes gone after kill -9"
+
+
+def signs_in(log: Path, address: str) -> bool:
+    """Tell whether the link that was printed leads to the console, signed in: one click."""
+    printed = re.search(rf"{address}/sign-in/link/\S+", log.read_text(errors="replace"))
+    if printed is None:
+        return False
+    browser = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor())
+    with browser.open(printed[0], timeout=5) as answer:
+        return answer.url == f"{address}/" and b"Sign out" in answer.read()
 
 
 def generations(folder: Path) -> int:

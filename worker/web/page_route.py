@@ -28,7 +28,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from worker.bootstrap import Container
 from worker.domain.audit import Act
-from worker.domain.roles import Caller, Needed, Role
+from worker.domain.roles import Caller, Role
 from worker.logging import get_logger
 from worker.storage.away import AWAY
 from worker.usecases.sessions import SignedIn
@@ -151,7 +151,7 @@ class PageRoute(APIRoute):
 class PageRouter(APIRouter):
     """A router each of whose routes declares its role."""
 
-    def page(self, path: str, needs: Needed, *, act: Act | None = None) -> Callable[[Endpoint], Endpoint]:
+    def page(self, path: str, needs: Role, *, act: Act | None = None) -> Callable[[Endpoint], Endpoint]:
         """Add a page, which changes nothing.
 
         Args:

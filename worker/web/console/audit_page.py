@@ -20,7 +20,7 @@ router = page_router()
 
 #: Entries on a page.
 PAGE: Final = 50
-#: What each act is called, after the name of whoever did it.
+#: What each act is called, after the name of whoever did it, and after "would have" where nothing came of it.
 ACTS: Final[Mapping[str, str]] = {
     Act.SIGN_IN: "signed in",
     Act.SIGN_OUT: "signed out",
@@ -29,7 +29,7 @@ ACTS: Final[Mapping[str, str]] = {
     Act.SESSION_ENDED: "ended a session",
     Act.API_TOKEN_MADE: "made an API token",
     Act.API_TOKEN_REVOKED: "revoked an API token",
-    Act.ACCESS_TOKEN_GIVEN: "was given an access token",
+    Act.ACCESS_TOKEN_GIVEN: "got an access token",
     Act.GRANT_ADOPTED: "adopted a grant",
     Act.GRANTS_IMPORTED: "imported grants",
     Act.GRANTS_EXPORTED: "exported grants",
