@@ -6,6 +6,9 @@
 const EVERY_MS = 2000; // often enough to watch a rotation happen, where the page asks for nothing else
 const PATIENCE_MS = 6000; // the server gives up on its database after 5 s, and then it still has to say so
 
+// What the reader has opened stays open, and what was pressed stays pressed.
+const KEPT = new Set(["open", "data-pressed", "aria-busy"]);
+
 const live = document.getElementById("figures");
 const every = Number(live?.dataset.every ?? EVERY_MS);
 const notice = document.getElementById("notice");
@@ -47,8 +50,9 @@ function say(text) {
 }
 
 function bringInLine(shown, wanted) {
-  // What the reader has opened stays open.
-  for (const { name } of [...shown.attributes]) if (name !== "open" && !wanted.hasAttribute(name)) shown.removeAttribute(name);
+  for (const { name } of [...shown.attributes]) {
+    if (!KEPT.has(name) && !wanted.hasAttribute(name)) shown.removeAttribute(name);
+  }
   for (const { name, value } of wanted.attributes) {
     if (shown.getAttribute(name) !== value) shown.setAttribute(name, value);
   }
