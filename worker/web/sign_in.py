@@ -139,5 +139,5 @@ def _signed_out(container: Container) -> Response:
 def database_away(pages: Pages, error: BaseException) -> Response:
     """Return what is said while nobody can sign in for want of the database."""
     log.error("nobody_signed_in", error=type(error).__name__)
-    text = "Wait a moment and try again; no link was used."
+    text = "Wait a moment and try again. If a link was used by then, `evergrant console link` prints another one."
     return pages.message(HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer", text)
