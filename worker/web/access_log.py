@@ -36,7 +36,7 @@ class AccessLog:
         async def watched(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = int(message["status"])  # an HTTPStatus would be written by its name
             await send(message)
 
         try:
