@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import time
@@ -23,7 +24,6 @@ from worker.metrics import Metrics
 from worker.oauth.account import Accounts
 from worker.oauth.client_authentication import Stamp
 from worker.oauth.http_client import create_http_client
-from worker.oauth.token_endpoint import TokenEndpoint
 from worker.oauth.token_tools import TokenTools
 from worker.oauth.userinfo import Userinfo
 from worker.observers import Observers
@@ -34,7 +34,7 @@ from worker.storage.adoptions import Adoptions
 from worker.storage.api_tokens import ApiTokens
 from worker.storage.audit_log import AuditLog
 from worker.storage.authorization_requests import AuthorizationRequests
-from worker.storage.claim import CLAIM_THREADS, Claims
+from worker.storage.claim import CLAIM_THREADS
 from worker.storage.client_status import ClientStatuses
 from worker.storage.commit_threads import COMMIT_CONNECTIONS
 from worker.storage.consent_escrow import ConsentEscrow
@@ -52,12 +52,12 @@ from worker.storage.schema import Schema
 from worker.storage.sealing import KeyRing, parse_keys
 from worker.storage.seen_lines import SeenLines
 from worker.storage.sessions import SessionStore
-from worker.storage.settle_queue import SettleQueue
 from worker.storage.shared_accounts import SharedAccounts
 from worker.storage.sign_in_links import SignInLinks
 from worker.storage.webhook_deliveries import WebhookDeliveries
 from worker.storage.webhook_endpoints import WebhookEndpoints
 from worker.storage.webhook_outbox import WebhookOutbox
+from worker.tracing import Tracer, choose_parts
 from worker.usecases.access_token import AccessTokens
 from worker.usecases.adopt import Adoption
 from worker.usecases.api_access import ApiAccess
@@ -157,6 +157,7 @@ class Container:
     presence: Presence
     mails: Mails
     tally: Tally
+    tracer: Tracer
 
     def stop_claiming(self) -> None:
         """Begin nothing new from now on: no refresh, webhook or mail; what is under way goes on."""
@@ -182,6 +183,7 @@ class Container:
         await self.token_audit.close()
         await self.read_engine.dispose()
         await self.engine.dispose()
+        await asyncio.to_thread(self.tracer.close)
 
 
 def read_settings() -> Settings:
@@ -235,16 +237,17 @@ def create_container(
     limits, clients = configuration.worker, configuration.registry
     keys = KeyRing(parse_keys(settings.require_keys()), os.urandom)
     engine = create_engine(settings.require_database(), connections=CONNECTIONS, name=name)
-    http = create_http_client(user_agent=software())
-    metrics = Metrics(registry, time.time)
+    parts = choose_parts(os.environ if environment is None else environment)
+    http = create_http_client(user_agent=software(), transport=parts.transport)
+    metrics = Metrics(registry, time.time, parts.exemplar)
     metrics.expect(clients.clients, mails=settings.smtp_url is not None)
     metrics.keys.set(len(keys.key_ids))
     tally = Tally(engine=engine, reporter=uuid4(), clock=lambda: datetime.now(UTC))
     observers = Observers(metrics, monotonic, tally.count)
-    token_endpoint = TokenEndpoint(http, monotonic, assertion_stamp)
+    token_endpoint = parts.token_endpoint(http, monotonic, assertion_stamp)
     escrow = Escrow(_shelf(settings, observers, suffix=escrow_entry.SUFFIX, key=escrow_entry.KEY))
     presence = Presence(engine, _chance.random, observers.presence_lost)
-    settles = SettleQueue(
+    settles = parts.settles(
         create_settle_engine(settings.require_database(), connections=COMMIT_CONNECTIONS, name=f"{name}: settles"),
         keys,
         escrow,
@@ -253,13 +256,15 @@ def create_container(
     )
     statuses = ClientStatuses(engine)
     claim_engine = create_claim_engine(settings.require_database(), connections=CLAIM_THREADS, name=f"{name}: claims")
-    claims = Claims(claim_engine, keys, monotonic, lambda: presence.worker)
+    claims = parts.claims(claim_engine, keys, monotonic, lambda: presence.worker)
     reads = create_read_engine(settings.require_database(), connections=READ_CONNECTIONS, name=f"{name}: reads")
     held_tokens = HeldTokens(reads, keys)
     audit = AuditLog(engine)
     grants = Grants(engine)
     consents = Consents(engine, keys)
-    rotation = Rotation(
+    for watched in (engine.sync_engine, reads.sync_engine, claim_engine):
+        parts.watch(watched)
+    rotation = parts.rotation(
         token_endpoint=token_endpoint,
         token_tools=TokenTools(http, assertion_stamp),
         settles=settles,
@@ -395,6 +400,7 @@ def create_container(
         token_audit=TokenAudit(log=audit, dropped=observers.audit_dropped),
         escrow=escrow,
         presence=presence,
+        tracer=parts.tracer,
         tally=tally,
         mails=create_mails(
             settings,

@@ -15,10 +15,10 @@ TICKET_EXPIRES: Final = 10
 @app.task(name="evergrant.tick", bind=True)
 def tick(self: Any) -> None:  # noqa: ANN401 -- Celery ships no types
     """Rescue, scan, and send the tickets that the due grants call for."""
-    with bound_contextvars(scan=self.request.id):
-        found = runtime().run(runtime().container.dispatch.dispatch())
-    for ticket in found:
-        drain.apply_async(args=(ticket.client,), expires=TICKET_EXPIRES)
+    container = runtime().container
+    with bound_contextvars(scan=self.request.id), container.tracer.span("scan"):
+        for ticket in runtime().run(container.dispatch.dispatch()):
+            drain.apply_async(args=(ticket.client,), expires=TICKET_EXPIRES, headers=container.tracer.carry())
 
 
 @app.task(name="evergrant.drain", bind=True)
@@ -31,7 +31,11 @@ def drain(self: Any, client: str) -> None:  # noqa: ANN401 -- Celery ships no ty
         # What is logged of it, down to each settle, names the scan that asked for it (Celery's parent) and this drain.
         with bound_contextvars(scan=self.request.parent_id, drain=self.request.id):
             # Not waited for: a thread that waits for a slow provider would be missing for everybody's ticks.
-            runtime().start(container.drains.drain(configured, seconds), "drain_failed")
+            work = container.drains.drain(configured, seconds)
+            runtime().start(
+                container.tracer.spanned(work, "drain", self.request.get, **{"evergrant.client": client}),
+                "drain_failed",
+            )
 
 
 @app.task(name="evergrant.webhooks")

@@ -192,7 +192,9 @@ class _Direct(httpx.AsyncClient):
         return await self._transport_for_url(request.url).handle_async_request(request)
 
 
-def create_http_client(*, user_agent: str, tls: ssl.SSLContext | None = None) -> httpx.AsyncClient:
+def create_http_client(
+    *, user_agent: str, tls: ssl.SSLContext | None = None, transport: type[Transport] = Transport
+) -> httpx.AsyncClient:
     """Create the client that all requests to providers' endpoints go through.
 
     It follows no redirect, keeps no cookie, uses no proxy from the environment, and sets no limit of its own on
@@ -203,10 +205,11 @@ def create_http_client(*, user_agent: str, tls: ssl.SSLContext | None = None) ->
     Args:
         user_agent: who we say we are.
         tls: verification settings; the system's certificate store when absent.
+        transport: what sends the requests; one that also makes spans of them, where they are traced.
 
     """
     return _Direct(
-        transport=Transport(tls or httpx.create_ssl_context()),
+        transport=transport(tls or httpx.create_ssl_context()),
         # Both libraries keep cookies of their own; one owner's session must not go along with another's request.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         headers={"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "identity"},

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -167,7 +168,9 @@ class Claims:
     ) -> Claimed:
         parameters = {"client": client, "lease": lease, "leased_by": self._worker(), **which}
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._take, statement, limits, free, parameters)
+        # With the context of whoever asks: what is traced of a statement belongs to its span.
+        run = copy_context().run
+        return await loop.run_in_executor(self._threads, run, self._take, statement, limits, free, parameters)
 
     def _take(self, statement: TextClause, limits: ClientLimits, free: int, parameters: dict[str, Any]) -> Claimed:
         try:
