@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Final, TypeVar
 
 import httpx
@@ -16,6 +17,7 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import Tracer as OpenTelemetryTracer
 from sqlalchemy import Engine, event
 
 from worker.domain.allowance import ClientLimits
@@ -31,7 +33,8 @@ from worker.storage.settle_queue import SettleQueue, Stored
 from worker.tracing import Parts, Tracer
 from worker.usecases.rotate import Rotation, RotationResult
 
-_SPANS: Final = trace.get_tracer("evergrant")
+#: Milliseconds for what was not sent yet when a process ends: a collector that is away holds up nobody for longer.
+_LAST_MS: Final = 3_000
 #: Where a statement's span is kept while it runs.
 _SPAN_KEY: Final = "evergrant_span"
 
@@ -40,11 +43,6 @@ T = TypeVar("T")
 
 def traced_parts() -> Parts:
     """Begin to trace, and return the parts that make spans; where to and how, OTEL_… says."""
-    if not isinstance(trace.get_tracer_provider(), TracerProvider):
-        own = {} if "OTEL_SERVICE_NAME" in os.environ else {SERVICE_NAME: "evergrant"}
-        provider = TracerProvider(resource=Resource.create(own))
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        trace.set_tracer_provider(provider)
     return Parts(
         tracer=OtelTracer(),
         transport=TracedTransport,
@@ -55,6 +53,20 @@ def traced_parts() -> Parts:
         exemplar=current_trace,
         watch=watch_statements,
     )
+
+
+@cache
+def _provider() -> TracerProvider:
+    # Ours alone, and not the process's own: FastAPI makes spans by that one, with the query of a callback in them.
+    own = {} if "OTEL_SERVICE_NAME" in os.environ else {SERVICE_NAME: "evergrant"}
+    provider = TracerProvider(resource=Resource.create(own))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
+
+
+@cache
+def _spans() -> OpenTelemetryTracer:
+    return _provider().get_tracer("evergrant")
 
 
 class OtelTracer(Tracer):
@@ -85,9 +97,7 @@ class OtelTracer(Tracer):
 
     def close(self) -> None:
         """Send what was not sent yet."""
-        provider = trace.get_tracer_provider()
-        if isinstance(provider, TracerProvider):
-            provider.force_flush()
+        _provider().force_flush(_LAST_MS)
 
 
 def current_trace() -> dict[str, str] | None:
@@ -175,7 +185,7 @@ def watch_statements(engine: Engine) -> None:
             operation = statement.split(None, 1)[0].upper() if statement.strip() else "SQL"
             told = {"db.system.name": "postgresql", "db.operation.name": operation}
             connection.info.setdefault(_SPAN_KEY, []).append(
-                _SPANS.start_span(operation, kind=SpanKind.CLIENT, attributes=told)
+                _spans().start_span(operation, kind=SpanKind.CLIENT, attributes=told)
             )
 
     def after(connection: Any, *_rest: Any) -> None:  # noqa: ANN401 -- SQLAlchemy's event
@@ -201,7 +211,7 @@ def _span(
     name: str, attributes: Mapping[str, str | int], *, parent: Context | None = None, kind: SpanKind = SpanKind.INTERNAL
 ) -> Iterator[Span]:
     # An exception is told by its kind alone: its message may repeat what was read.
-    with _SPANS.start_as_current_span(
+    with _spans().start_as_current_span(
         name, context=parent, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
     ) as span:
         try:
