@@ -18,8 +18,8 @@ DEPLOY: Final = ROOT / "deploy"
 COMPOSE: Final = DEPLOY / "compose.yaml"
 TEXT: Final = COMPOSE.read_text()
 FILE: Final[dict[str, Any]] = yaml.safe_load(TEXT)
-#: What only the operator can bring, and dashboards, which may be none.
-OPERATORS_OWN: Final = {"./evergrant.toml", "./client-secrets", "./grafana"}
+#: What only the operator can bring.
+OPERATORS_OWN: Final = {"./evergrant.toml", "./client-secrets"}
 
 
 def test_it_is_valid_by_the_specification() -> None:
@@ -69,9 +69,10 @@ def test_our_settings_are_settings() -> None:
 
 
 def test_the_files_within_are_yaml() -> None:
-    """Prometheus' and Grafana's files that it holds can be read, and Prometheus asks for our services' ports."""
+    """Prometheus asks for our services' ports, and Grafana asks Prometheus."""
     held = {name: yaml.safe_load(one["content"]) for name, one in FILE["configs"].items()}
     jobs = {job["job_name"]: job for job in held["prometheus"]["scrape_configs"]}
     assert jobs["evergrant-web"]["static_configs"][0]["targets"] == ["web:8080"]
     assert jobs["evergrant-worker"]["dns_sd_configs"][0]["names"] == ["worker"]
-    assert held["grafana_datasource"]["datasources"][0]["url"] == "http://prometheus:9090"
+    [datasources] = (DEPLOY / "grafana" / "provisioning" / "datasources").iterdir()
+    assert yaml.safe_load(datasources.read_text())["datasources"][0]["url"] == "http://prometheus:9090"
