@@ -1,7 +1,7 @@
 """Searching grants: filtered, sorted and paged by key, along indexes of columns that no rotation changes.
 
-A page costs the same whatever the number of grants. A text is looked for at the beginning of subjects, accounts and
-mail addresses; of what begins so, a bounded number is looked at.
+A page costs the same whatever the number of grants. A text is looked for at the beginning of subjects and mail
+addresses, and as a whole account; of what begins so, a bounded number is looked at.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from worker.domain.grant import ROTATED_STATES, GrantState
 from worker.storage.grants import VIEWED, GrantView, view_of
 from worker.storage.tables import Grant
 
-#: Grants looked at whose subject, account or address begins so: some tens of milliseconds.
+#: Grants looked at whose subject or address begins so: some tens of milliseconds.
 BEGINS_AT_MOST: Final = 1_000
 #: Sorts behind everything that begins with what stands before it.
 _BEHIND_ALL: Final = "\U0010ffff"
@@ -36,7 +36,7 @@ class Order(StrEnum):
     """What a list of grants is sorted by."""
 
     SUBJECT = "subject"  #: by client and subject
-    SINCE = "since"  #: by how long they have been in their state
+    SINCE = "since"  #: by how long they have been in their state: only those that are not active
     DUE = "due"  #: by when they are refreshed next: only those that are
 
 
@@ -48,7 +48,7 @@ Key = tuple[str, str] | tuple[datetime, UUID]
 class Search:
     """What is looked for, and which page of it."""
 
-    text: str | None = None  #: what a subject, account or address begins with, or a grant's id
+    text: str | None = None  #: what a subject or address begins with, an account, or a grant's id
     client: str | None = None
     state: GrantState | None = None
     reason: str | None = None  #: `state_reason`
@@ -87,7 +87,7 @@ class GrantSearch:
         Args:
             search: what is looked for.
             clients: the names of all clients that have grants.
-            begins_at_most: grants looked at whose subject, account or address begins with the text.
+            begins_at_most: grants looked at whose subject or address begins with the text.
 
         """
         one_more = replace(search, limit=search.limit + 1)
@@ -134,19 +134,28 @@ def _filters(search: Search) -> list[ColumnElement[bool]]:
         chosen.append(Grant.state == literal_column(f"'{search.state.value}'"))
     if search.reason is not None:
         chosen.append(Grant.state_reason == search.reason)
+    if search.order is Order.SINCE:
+        chosen.append(Grant.state != literal_column("'active'"))
     return chosen
 
 
-def _beginning(search: Search, at_most: int) -> Select[tuple[UUID]]:
-    """Select the ids of grants whose subject, account or address begins with a text, or whose id it is."""
+def _beginning(search: Search, clients: Sequence[str], at_most: int) -> Select[tuple[UUID]]:
+    """Select the ids of grants whose subject or address begins with a text, or whose account or id it is."""
     wanted = search.text or ""
     begin, end = (func.lower(cast(literal(text), Text)) for text in (wanted, wanted + _BEHIND_ALL))
     parts = []
-    for column in (Grant.subject, Grant.account, Grant.email):
+    for column in (Grant.subject, Grant.email):
         lowered = func.lower(column)
         # The operators of text_pattern_ops: they compare letter by letter, whatever the database's collation.
         condition = lowered.op("~>=~")(begin) & lowered.op("~<~")(end)
         parts.append(select(Grant.id).where(condition, column.is_not(None), *_filters(search)).limit(at_most))
+    # Along an index by client and account that there is anyway.
+    names = cast(literal(list(clients), ARRAY(Text())), ARRAY(Text()))
+    parts.append(
+        select(Grant.id)
+        .where(Grant.client == func.any(names), Grant.account == wanted, *_filters(search))
+        .limit(at_most)
+    )
     with contextlib.suppress(ValueError):
         parts.append(select(Grant.id).where(Grant.id == UUID(wanted), *_filters(search)))
     every = union_all(*(part.subquery().select() for part in parts)).subquery()
@@ -168,7 +177,7 @@ def _page(search: Search, clients: Sequence[str], begins_at_most: int) -> Select
     sorting = (first.desc(), second.desc()) if is_descending else (first, second)
     statement = select(*VIEWED, literal_column("0").label("looked_at")).order_by(*sorting).limit(search.limit)
     if search.text:
-        begins = _beginning(search, begins_at_most).cte("begins").prefix_with("MATERIALIZED")
+        begins = _beginning(search, clients, begins_at_most).cte("begins").prefix_with("MATERIALIZED")
         looked_at = select(func.count()).select_from(begins).scalar_subquery().label("looked_at")
         statement = select(*VIEWED, looked_at).order_by(*sorting).limit(search.limit)
         due = [Grant.rotate_at.is_not(None)] if search.order is Order.DUE else []

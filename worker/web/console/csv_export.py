@@ -55,7 +55,7 @@ async def export(console: TheConsole, asked: Annotated[Asked, Query()]) -> Strea
     search = asked.search(console.person.client)
     search = replace(search, order=Order.SUBJECT, descending=False, after=None, before=None, limit=_AT_ONCE)
     return StreamingResponse(
-        _lines(GrantSearch(console.container.engine), search),
+        _lines(GrantSearch(console.container.engine), search, sorted(console.clients)),
         media_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": 'attachment; filename="grants.csv"'},
     )
@@ -66,12 +66,12 @@ def safe(cell: str) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
-async def _lines(grants: GrantSearch, search: Search) -> AsyncIterator[str]:
+async def _lines(grants: GrantSearch, search: Search, clients: Sequence[str]) -> AsyncIterator[str]:
     yield _written([_COLUMNS])
     if search.text is not None:
         search = replace(search, limit=BEGINS_AT_MOST)
     while True:
-        found = await grants.find(search, (), begins_at_most=BEGINS_AT_MOST)
+        found = await grants.find(search, clients, begins_at_most=BEGINS_AT_MOST)
         yield _written(_row(grant) for grant in found.grants)
         if not found.has_after:
             return

@@ -105,6 +105,8 @@ async def list_grants(console: TheConsole, asked: Annotated[Asked, Query()]) -> 
         counts = await count_grants(connection)
     if search.order is Order.DUE and not search.is_refreshed:  # none of them is due at any time
         search = replace(search, order=Order.SINCE, after=None, before=None)
+    if search.order is Order.SINCE and search.state is GrantState.ACTIVE:  # that order is for the others
+        search = replace(search, order=Order.SUBJECT, after=None, before=None)
     found = await GrantSearch(console.container.engine).find(search, sorted(counts))
     return console.show(
         "grants.html",
@@ -165,7 +167,7 @@ def _pages(asked: Asked, search: Search, found: Found) -> Mapping[str, str | Non
 
 def _total(search: Search, counts: Mapping[str, Mapping[GrantState, int]]) -> int | None:
     """Return how many there are in all, where that is known without counting."""
-    if search.text is not None or search.reason is not None or search.order is Order.DUE:
+    if search.text is not None or search.reason is not None or search.order is not Order.SUBJECT:
         return None
     return sum(
         count
