@@ -31,6 +31,7 @@ _WRITE: Final = text("""
     ON CONFLICT (hour, client, outcome, reporter) DO UPDATE
        SET refreshes = greatest(refresh_hours.refreshes, excluded.refreshes)
 """)
+# Only lately ended hours are looked at: all others are folded by then, or stay as they are, which the sum does not mind.
 # One statement: a snapshot has what it took, or what it put in its place. A late write of a process makes another row
 # of its own, which the next fold adds.
 _FOLD: Final = text("""
@@ -38,7 +39,8 @@ _FOLD: Final = text("""
         DELETE FROM refresh_hours
          WHERE (hour, client, outcome, reporter) IN (
                SELECT hour, client, outcome, reporter FROM refresh_hours
-                WHERE hour < now() - CAST(:after AS interval) AND reporter <> CAST(:folded AS uuid)
+                WHERE hour < now() - CAST(:after AS interval) AND hour > now() - interval '2 days'
+                  AND reporter <> CAST(:folded AS uuid)
                 FOR UPDATE SKIP LOCKED)
         RETURNING hour, client, outcome, refreshes)
     INSERT INTO refresh_hours (hour, client, outcome, reporter, refreshes)
