@@ -31,7 +31,7 @@ _WRITE: Final = text("""
     ON CONFLICT (hour, client, outcome, reporter) DO UPDATE
        SET refreshes = greatest(refresh_hours.refreshes, excluded.refreshes)
 """)
-# Only lately ended hours are looked at: all others are folded by then, or stay as they are, which the sum does not mind.
+# Only hours that ended lately are looked at: all others are folded by then, or stay as they are, with the same sum.
 # One statement: a snapshot has what it took, or what it put in its place. A late write of a process makes another row
 # of its own, which the next fold adds.
 _FOLD: Final = text("""
