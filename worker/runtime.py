@@ -25,6 +25,9 @@ STUCK_SECONDS: Final = 30.0
 #: Seconds for the loop to have its dependencies asked; each of them has two.
 _ASKED_SECONDS: Final = 4.0
 
+#: Seconds before a keeper that has ended begins again.
+_KEEP_AGAIN: Final = 1.0
+
 T = TypeVar("T")
 
 
@@ -125,11 +128,11 @@ class Runtime:
         container = create()
         if container.configuration.worker.session_lock:
             await container.presence.take()
-            self._keepers.add(asyncio.create_task(container.presence.keep()))
+            self._keepers.add(asyncio.create_task(_keep(container, container.presence.keep)))
         container.rotation.settles.start()
         await container.dispatch.drain_escrow()
-        self._keepers.add(asyncio.create_task(container.dispatch.keep_rescuing()))
-        self._keepers.add(asyncio.create_task(container.tally.keep_writing()))
+        self._keepers.add(asyncio.create_task(_keep(container, container.dispatch.keep_rescuing)))
+        self._keepers.add(asyncio.create_task(_keep(container, container.tally.keep_writing)))
         return container
 
     async def _finish(self, seconds: float) -> None:
@@ -150,3 +153,13 @@ class Runtime:
         self._thread.join(_JOIN_SECONDS)
         if not self._thread.is_alive():
             self._loop.close()
+
+
+async def _keep(container: Container, keeper: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run what goes on for as long as the process does; whatever ends it is logged, and it begins again."""
+    while True:
+        try:
+            await keeper()
+        except Exception as error:  # noqa: BLE001 -- without its keepers a worker looks well and is not
+            container.observers.failed("keeper_ended", error)
+        await asyncio.sleep(_KEEP_AGAIN)

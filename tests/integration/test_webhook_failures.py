@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from datetime import timedelta
 from typing import Any
@@ -201,13 +200,13 @@ async def test_a_name_that_leads_to_a_private_address_is_not_called(
 ) -> None:
     """The address is looked at when the socket is made: a name that changes its address gains nothing."""
 
-    async def getaddrinfo(_loop: object, _host: str, port: int, **_rest: object) -> list[tuple[Any, ...]]:
+    def getaddrinfo(_host: str, port: int, **_rest: object) -> list[tuple[Any, ...]]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.5", port))]
 
     async with make_container(endpoint("https://hooks.example/x"), **ENVIRONMENT) as container:
         await deliver(container.webhooks)
         await happen(container, "grant.created", grant=uuid4())
-        monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", getaddrinfo)
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
         assert await container.webhooks.due() == ["billing"]
         await container.webhooks.deliver("billing")
         monkeypatch.undo()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from typing import Any
 
@@ -74,13 +73,13 @@ async def refreshed(host: str, port: int, **facts: Any) -> Outcome:
 def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
     """Let every name lead to these addresses, as a hostile or mistaken DNS would."""
 
-    async def getaddrinfo(_loop: object, _host: str, port: int, **_rest: object) -> list[tuple[Any, ...]]:
+    def getaddrinfo(_host: str, port: int, **_rest: object) -> list[tuple[Any, ...]]:
         return [
             (socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
             for address in addresses
         ]
 
-    monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
 @pytest.mark.anyio

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,6 +20,7 @@ from worker.oauth.answer_reader import LONGEST_HEAD, AnswerReader
 from worker.oauth.http_client import DEADLINE, ROUTE, UNREAD, Departure, create_http_client, departure
 from worker.oauth.http_connection import HIGH_WATER
 from worker.oauth.http_pool import KEEPALIVE_SECONDS
+from worker.oauth.name_cache import MOST_HOSTS, NameCache
 from worker.oauth.route import Addresses, Route
 
 pytestmark = pytest.mark.anyio
@@ -320,13 +322,13 @@ async def test_a_large_body_waits_until_it_is_read() -> None:
 async def test_a_host_is_looked_up_once_for_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred requests to a new host ask DNS once, and the answer is kept for a while."""
     looked_up: list[object] = []
-    plain = asyncio.base_events.BaseEventLoop.getaddrinfo
+    plain = socket.getaddrinfo
 
-    async def getaddrinfo(loop: asyncio.BaseEventLoop, host: object, *more: object, **options: object) -> object:
+    def getaddrinfo(host: object, *more: object, **options: object) -> object:
         looked_up.append(host)
-        return await plain(loop, host, *more, **options)  # type: ignore[arg-type]
+        return plain(host, *more, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     async with serving(answering(OK)) as url, create_http_client(user_agent="x") as http:
         named = url.replace("127.0.0.1", "localhost")
         answers = await asyncio.gather(*(http.get(named, extensions=HERE) for _ in range(100)))
@@ -387,3 +389,23 @@ async def test_a_good_bye_that_was_not_read_yet_is_heeded() -> None:
         time.sleep(0.2)  # noqa: ASYNC251 -- the loop is busy, while the server, on a thread of its own, closes
         assert (await http.get(url, extensions=HERE)).content == b"hello"
     assert (connections, requests) == (2, 2)
+
+
+async def test_names_are_not_remembered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest hosts are forgotten; one that is not found any more is still where it was."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 443))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_given, **_more: found)
+    names = NameCache()
+    for number in range(MOST_HOSTS + 5):
+        await names.addresses(f"shop-{number}.example", 443)
+    assert len(names._known) == MOST_HOSTS
+
+    def gone(*_given: object, **_more: object) -> object:
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", gone)
+    names._known = {host: (0.0, addresses) for host, (_, addresses) in names._known.items()}
+    assert await names.addresses(f"shop-{MOST_HOSTS}.example", 443) == found
+    with pytest.raises(socket.gaierror):
+        await names.addresses("shop-0.example", 443)
+    names.close()

@@ -170,10 +170,10 @@ async def test_whatever_fails_before_a_connection_spent_nothing(
 ) -> None:
     """The kind of an exception decides nothing: what has no connection has not left."""
 
-    async def getaddrinfo(*_arguments: object, **_more: object) -> None:
+    def getaddrinfo(*_arguments: object, **_more: object) -> None:
         raise failure
 
-    monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     server = Server()
     async with serving(server, always(server, answer())):
         configured = client_at(server.port)

@@ -9,7 +9,7 @@ from typing import Final
 
 import httpx
 
-from worker.oauth.http_client import DEADLINE, ROUTE, UNREAD
+from worker.oauth.http_client import DEADLINE, ENDPOINT, ROUTE, UNREAD
 from worker.oauth.token_answer import HttpAnswer
 from worker.oauth.token_request import TokenRequest
 
@@ -99,6 +99,7 @@ async def _exchange(
             extensions={
                 ROUTE: request.route,
                 DEADLINE: deadline,
+                ENDPOINT: request.endpoint,
                 "timeout": {"connect": limit * _CONNECT_SHARE},
             },
         ),

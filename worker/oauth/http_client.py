@@ -27,6 +27,8 @@ ROUTE: Final = "route"
 #: The request extension under which the transport is told when the last byte of the answer must be there, by the loop's
 #: clock, in seconds.
 DEADLINE: Final = "deadline"
+#: The request extension under which the transport is told what a request's address may be called where others read it.
+ENDPOINT: Final = "endpoint"
 #: The response extension under which the transport gives what has arrived of a body and was not read.
 UNREAD: Final = "unread"
 _PORTS: Final = {"http": 80, "https": 443}
@@ -114,6 +116,7 @@ class Transport(httpx.AsyncBaseTransport):
         """Close all connections."""
         for pool in self._pools.values():
             await pool.aclose()
+        self._names.close()
 
     def _pool(self, taken: Route) -> HttpPool:
         pool = self._pools.get(taken)

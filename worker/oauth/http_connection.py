@@ -33,6 +33,8 @@ class HttpConnection(asyncio.Protocol):
         "_drained",
         "_is_asked",
         "_is_closed",
+        "_is_late",
+        "_is_made",
         "_is_paused",
         "_loop",
         "_transport",
@@ -51,6 +53,8 @@ class HttpConnection(asyncio.Protocol):
         self._is_asked = False
         self._is_paused = False
         self._is_closed = False
+        self._is_late = False
+        self._is_made = False
 
     def send(self, request: bytes, deadline: float | None = None, *, wants_body: bool = True) -> None:
         """Write a request, whole; `head` waits for what comes of it.
@@ -63,6 +67,7 @@ class HttpConnection(asyncio.Protocol):
         """
         self.answer.begin(wants_body=wants_body)
         self._is_asked = True
+        self._is_late = False
         if deadline is not None:
             self._deadline = self._loop.call_at(deadline, self._expire, deadline)
         self._transport.write(request)
@@ -132,7 +137,7 @@ class HttpConnection(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-        if self.answer.may_go_on() and self.is_open():
+        if self.answer.may_go_on() and self.is_open() and not self._is_paused:
             return True
         self.close()
         return False
@@ -154,9 +159,15 @@ class HttpConnection(asyncio.Protocol):
             self.answer.fail(httpx.CloseError("the connection was closed here"))
         self._transport.abort()
 
+    def abort(self) -> None:
+        """Give up a connection that is still being made."""
+        if self._is_made:
+            self._transport.abort()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note the connection."""
         self._transport = cast("asyncio.Transport", transport)
+        self._is_made = True
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
@@ -193,15 +204,17 @@ class HttpConnection(asyncio.Protocol):
 
     def _expire(self, deadline: float) -> None:
         now = self._loop.time()
-        if now > deadline + _LATE:
+        if now > deadline + _LATE and not self._is_late:
             # If this process was stopped past the deadline, the answer may lie in the socket, and is worth more than a
-            # deadline that nobody kept.
+            # deadline that nobody kept. Once: the lease goes on.
+            self._is_late = True
             late = now + _LATE_READ
             self._deadline = self._loop.call_at(late, self._expire, late)
-        elif not self.answer.is_whole:
+            return
+        if not self.answer.is_whole:
             self.answer.fail(httpx.ReadTimeout("the answer was not there in time"))
-            self.resume_writing()
-            self._wake()
+        self.resume_writing()
+        self._wake()
 
     async def _more(self, limit: float | None) -> None:
         waiter = self._waiter = self._loop.create_future()

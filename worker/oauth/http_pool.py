@@ -142,17 +142,28 @@ class HttpPool:
             loop=loop,
             socket_factory=self._socket,
         )
+        connections: list[HttpConnection] = []
+
+        def taken_over() -> HttpConnection:
+            connections.append(HttpConnection(loop))
+            return connections[0]
+
         try:
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _, connection = await loop.create_connection(
-                lambda: HttpConnection(loop),
+                taken_over,
                 sock=made,
                 ssl=self._tls if server.tls else None,
                 server_hostname=server.host if server.tls else None,
                 ssl_shutdown_timeout=TLS_GOODBYE_SECONDS if server.tls else None,
             )
         except BaseException:
-            made.close()
+            # From the factory on a transport has the socket, and must be the one to close it: a number that is free is
+            # used again at once, by a socket that the loop would take for this one.
+            for connection in connections:
+                connection.abort()
+            if not connections:
+                made.close()
             raise
         return connection
 

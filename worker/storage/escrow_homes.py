@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from worker.domain.secret import Secret
 
+T = TypeVar("T")
+
+#: Files that are written at once: more of them would only wait for the same disk.
+_FILE_THREADS: Final = 4
 #: Seconds for the broker's server to take or give an entry; the file is the first home, this the second.
 _BROKER_SECONDS: Final = 2.0
 #: Connections for entries at once; the others wait for one, a millisecond each.
@@ -58,32 +64,38 @@ class FileEscrow:
     def __init__(self, folder: Path, suffix: str) -> None:
         self._folder = folder
         self._suffix = suffix
+        # Their own: what waits here are tokens, and must not stand in line behind whatever else threads are used for.
+        self._threads = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="escrow")
 
     async def put(self, name: str, entry: str) -> None:
         """Write an entry beside its final name, flush it, and rename it into place."""
-        await asyncio.to_thread(self._write, name, entry)
+        await self._aside(self._write, name, entry)
 
     async def names(self) -> Sequence[str]:
         """Return the names of the folder's entries, in order."""
-        return await asyncio.to_thread(self._names)
+        return await self._aside(self._names)
 
     async def read(self, name: str) -> str | None:
         """Read an entry's file."""
         try:
-            return await asyncio.to_thread((self._folder / name).read_text, encoding="utf-8")
+            return await self._aside(partial((self._folder / name).read_text, encoding="utf-8"))
         except FileNotFoundError:
             return None
 
     async def remove(self, name: str) -> None:
         """Remove an entry's file."""
-        await asyncio.to_thread((self._folder / name).unlink, missing_ok=True)
+        await self._aside(partial((self._folder / name).unlink, missing_ok=True))
 
     async def depth(self) -> int:
         """Return how many files wait."""
         return len(await self.names())
 
     async def close(self) -> None:
-        """Do nothing: files need no closing."""
+        """End the threads, when what they write is written."""
+        self._threads.shutdown(wait=False)
+
+    async def _aside(self, work: Callable[..., T], *given: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
 
     def _names(self) -> Sequence[str]:
         return sorted(path.name for path in self._folder.glob(f"*{self._suffix}"))

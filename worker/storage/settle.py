@@ -46,16 +46,26 @@ def settle(connection: Connection, batch: Sequence[SealedSettlement]) -> frozens
 
 
 def already_stored(connection: Connection, batch: Sequence[SealedSettlement]) -> frozenset[UUID]:
-    """Return the grants that hold exactly these tokens: a commit whose acknowledgement was lost went through."""
+    """Return the grants that got exactly these tokens: a commit whose acknowledgement was lost went through.
+
+    They are known by the sealed bytes, or, where those have been sealed anew since, by the lineage: the very token that
+    was presented was spent for the very next generation.
+    """
     tokens = [sealed.columns for sealed in batch if sealed.kind is StoreTokens]
-    parameters = {"id": [row["id"] for row in tokens], "access_token": [row["access_token"] for row in tokens]}
+    names = ("id", "access_token", "generation", "fingerprint")
+    parameters = {name: [row[name] for row in tokens] for name in names}
     return frozenset(connection.execute(_ALREADY_STORED, parameters).scalars())
 
 
 _ALREADY_STORED: Final = text("""
     SELECT g.id FROM grants AS g
-      JOIN unnest(CAST(:id AS uuid[]), CAST(:access_token AS bytea[])) AS s (id, access_token)
-        ON g.id = s.id AND g.access_token = s.access_token
+      JOIN unnest(CAST(:id AS uuid[]), CAST(:access_token AS bytea[]), CAST(:generation AS bigint[]),
+                  CAST(:fingerprint AS text[])) AS s (id, access_token, generation, fingerprint)
+        ON g.id = s.id
+     WHERE g.access_token = s.access_token
+        OR EXISTS (SELECT FROM rotations AS r
+                    WHERE r.grant_id = s.id AND r.generation = s.generation + 1
+                      AND r.spent_fingerprint = s.fingerprint)
 """)
 
 

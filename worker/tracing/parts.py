@@ -21,12 +21,13 @@ from opentelemetry.trace import Tracer as OpenTelemetryTracer
 from sqlalchemy import Engine, event
 
 from worker.domain.allowance import ClientLimits
+from worker.domain.errors import ConfigurationError
 from worker.domain.grant import ClaimedGrant, Lease
 from worker.domain.outcome import label, reason
 from worker.domain.secret import Secret
 from worker.domain.settlement import Settlement
 from worker.oauth.client import Client
-from worker.oauth.http_client import Transport
+from worker.oauth.http_client import ENDPOINT, Transport
 from worker.oauth.token_endpoint import TokenAnswer, TokenEndpoint
 from worker.storage.claim import Claimed, Claims
 from worker.storage.settle_queue import SettleQueue, Stored
@@ -42,7 +43,16 @@ T = TypeVar("T")
 
 
 def traced_parts() -> Parts:
-    """Begin to trace, and return the parts that make spans; where to and how, OTEL_… says."""
+    """Begin to trace, and return the parts that make spans; where to and how, OTEL_… says.
+
+    Raises:
+        ConfigurationError: one of these variables says what cannot be.
+
+    """
+    try:
+        _provider()
+    except Exception as error:  # noqa: BLE001 -- later, it would end each refresh instead, its token claimed
+        raise ConfigurationError(f"OTEL_… variables do not hold: {error}") from None
     return Parts(
         tracer=OtelTracer(),
         transport=TracedTransport,
@@ -168,9 +178,12 @@ class TracedTransport(Transport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return its answer, whose body is still to be read."""
-        told: dict[str, str | int] = {"http.request.method": request.method, "server.address": request.url.host}
-        if request.url.port is not None:
-            told["server.port"] = request.url.port
+        told: dict[str, str | int] = {"http.request.method": request.method}
+        if request.extensions.get(ENDPOINT, "").startswith(("http://", "https://")):
+            # A webhook's endpoint is called by its name, for its host may be the secret.
+            told["server.address"] = request.url.host
+            if request.url.port is not None:
+                told["server.port"] = request.url.port
         with _span(request.method, told, kind=SpanKind.CLIENT) as span:
             response = await super().handle_async_request(request)
             span.set_attribute("http.response.status_code", response.status_code)
