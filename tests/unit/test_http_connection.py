@@ -141,6 +141,7 @@ def test_an_answer_is_the_same_in_whatever_pieces_it_comes(data: st.DataObject) 
         pytest.param(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), False, id="the server wants to close"),
         pytest.param(OK.replace(b"1.1", b"1.0"), False, id="HTTP/1.0"),
         pytest.param(OK + OK, False, id="more than was asked for"),
+        pytest.param(CHUNKS.replace(b"X-Long: a b", b"Content-Length: 5"), False, id="two words about its end"),
     ],
 )
 async def test_a_connection_is_used_again_only_after_one_whole_answer(content: bytes, again: bool) -> None:

@@ -1,11 +1,14 @@
 """Reading answers of HTTP/1.1 (RFC 9112) as their bytes come, without any connection: one answer after another.
 
 llhttp, by httptools, does the parsing. It is as lenient here as it is in aiohttp: a bare line feed, a stray space after
-a chunk's size or an odd letter in a header costs no token that arrived.
+a chunk's size or an odd letter in a header's value costs no token that arrived. Of a head that it refuses for all that,
+status and headers are read line by line, and what follows is given out as the begin of a body that broke.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Final
 
 import httptools
@@ -20,6 +23,11 @@ _INTERIM: Final = 100  # RFC 9110 section 15.2: answers before the answer
 _SWITCHING: Final = 101  # never asked for
 _SUCCESS: Final = 200
 _WITHOUT_BODY: Final = frozenset({204, 304})  # RFC 9112 section 6.3
+
+_CODING: Final = b"transfer-encoding"
+_LENGTH: Final = b"content-length"
+_STATUS_LINE: Final = re.compile(rb"HTTP/[0-9.]{1,5} ([2-5][0-9]{2})[ \r\n]")
+_END_OF_HEAD: Final = re.compile(rb"\r?\n\r?\n")
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -41,8 +49,10 @@ class AnswerReader:
     __slots__ = (
         "_chunks",
         "_head_size",
+        "_is_ambiguous",
         "_keeps",
         "_parser",
+        "_raw",
         "_wants_body",
         "error",
         "has_head",
@@ -56,7 +66,10 @@ class AnswerReader:
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(
-            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+            lenient_headers=True,
+            lenient_chunked_length=True,  # RFC 9112 section 6.3: chunks count, whatever length is told beside them
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
         )
         self.error: httpx.TransportError | None = None
         self.begin()
@@ -70,9 +83,10 @@ class AnswerReader:
         """
         self.status = 0
         self.headers: Headers = []
-        self.has_head = self.is_whole = self.is_last = self._keeps = False
+        self.has_head = self.is_whole = self.is_last = self._keeps = self._is_ambiguous = False
         self.unread = self._head_size = 0
         self._chunks: list[bytes] = []
+        self._raw: list[bytes] = []  # of a head that is not whole yet
         self._wants_body = wants_body
 
     def feed(self, data: bytes) -> None:
@@ -80,12 +94,16 @@ class AnswerReader:
         if self.is_whole or self.error is not None:
             self.is_last = True  # more than the answer: what follows belongs to nobody
             return
-        self._head_size += 0 if self.has_head else len(data)
+        if not self.has_head:
+            self._head_size += len(data)
+            self._raw.append(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.is_last = True
             if not self.is_whole:
+                if not isinstance(error, httptools.HttpParserCallbackError):  # what is refused here stays refused
+                    self._salvage()
                 self.fail(httpx.RemoteProtocolError("the answer is not HTTP"), error)
         if self._head_size > LONGEST_HEAD and not self.has_head:
             self.fail(httpx.RemoteProtocolError("the answer's headers are too long"))
@@ -119,6 +137,23 @@ class AnswerReader:
         """Tell whether another answer may follow this one."""
         return self.is_whole and self.error is None and self._keeps and not self.is_last
 
+    def _salvage(self) -> None:
+        """Read what llhttp refuses as far as it can be read: tokens in it have been given out, and are nowhere else."""
+        if self.has_head:
+            return
+        raw = b"".join(self._raw)
+        status, end = _STATUS_LINE.match(raw), _END_OF_HEAD.search(raw)
+        if status is None or end is None:
+            return
+        self.status = int(status[1])
+        lines = (line.partition(b":") for line in raw[status.end() : end.start()].split(b"\n"))
+        self.headers = [
+            (name.strip(), value.strip()) for name, colon, value in lines if colon and name.strip().isascii()
+        ]
+        self._chunks = [raw[end.end() :]]
+        self.unread = len(self._chunks[0])
+        self.has_head = True
+
     # What llhttp tells; of the reason phrase it does not, which a client should ignore (RFC 9112 section 4).
 
     def on_message_begin(self) -> None:
@@ -144,7 +179,10 @@ class AnswerReader:
             self.headers = []
             return
         self.status = status
-        self.is_last = not self._wants_body or _ends_with_the_connection(status, self.headers)
+        named = {name.lower(): value for name, value in self.headers}
+        self.is_last = not self._wants_body or _ends_with_the_connection(status, named)
+        # Nobody knows where such an answer ends for whoever stands in between (RFC 9112 section 6.3).
+        self._is_ambiguous = _CODING in named and _LENGTH in named
         self.has_head = True
         self.is_whole = not self._wants_body
 
@@ -158,15 +196,15 @@ class AnswerReader:
     def on_message_complete(self) -> None:
         """Note the end, unless it is that of an interim answer."""
         self.is_whole = self.has_head
-        self._keeps = self._parser.should_keep_alive()  # llhttp forgets it with the next byte
+        # Asked now, for llhttp forgets it with the next byte.
+        self._keeps = self._parser.should_keep_alive() and not self._is_ambiguous
 
 
-def _ends_with_the_connection(status: int, headers: Headers) -> bool:
+def _ends_with_the_connection(status: int, named: Mapping[bytes, bytes]) -> bool:
     """Tell whether only the connection's end ends the body (RFC 9112 section 6.3)."""
     if status in _WITHOUT_BODY:
         return False
-    named = {name.lower(): value for name, value in headers}
-    coding = named.get(b"transfer-encoding")
+    coding = named.get(_CODING)
     if coding is not None:
         return not coding.strip().lower().endswith(b"chunked")
-    return b"content-length" not in named
+    return _LENGTH not in named
