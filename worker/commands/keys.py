@@ -19,14 +19,16 @@ from worker.domain.audit import Act
 from worker.domain.errors import ConfigurationError
 from worker.keys_bootstrap import create_key_records, create_key_ring, create_resealing
 from worker.storage.old_sessions import OldSession
-from worker.storage.sealing import check_key_id, generate_key, parse_keys
+from worker.storage.sealing import KeyRing, check_key_id, generate_key, parse_keys
 from worker.usecases.reseal import Resealed
 
 keys = typer.Typer(no_args_is_help=True, help="The key ring that seals tokens in the database.")
 
 KeyId = Annotated[str, typer.Argument(help="The key's id.")]
 File = Annotated[Path | None, typer.Option("--file", help="The file with the keys; else that of EVERGRANT_KEYS_FILE.")]
-Force = Annotated[bool, typer.Option("--force", help="Also while processes run that may not have the key.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Whatever runs that may not have the key, or waits in the escrow.")
+]
 _RESTART: Final = "restart every worker and web process"
 
 
@@ -133,28 +135,33 @@ def retire(key_id: KeyId, *, file: File = None, force: Force = False) -> None:
     """
     path = key_file(os.environ, file)
     ring = create_key_ring(settings())
-    if key_id == ring.sealing_id:
-        raise ConfigurationError(f"{key_id} is the key that seals; `evergrant keys promote` puts another one first")
-    if key_id not in ring.key_ids:
-        raise ConfigurationError(f"EVERGRANT_KEYS has no key {key_id!r} (it has {', '.join(ring.key_ids)})")
+    _check_retirable(key_id, ring)
 
-    async def work(container: Container) -> tuple[Sequence[OldSession], dict[str, int]]:
+    async def work(container: Container) -> tuple[Sequence[OldSession], dict[str, int], bool]:
         async with aclosing(create_resealing(container.settings, container.engine)) as resealing:
-            return await resealing.old_sessions(), await resealing.uses(key_id)
+            clear = await resealing.escrow_is_clear()
+            return await resealing.old_sessions(), await resealing.uses(key_id), clear
 
-    old, uses = with_container(work)
+    old, uses, clear = with_container(work)
     if old and not force:
         fail(_too_old(old, ring.sealing_id))
     if uses:
         used = ", ".join(f"{table} ({count:,})" for table, count in uses.items())
         fail(f"{key_id} seals {used} still: run `evergrant keys rotate` first")
+    if not clear and not force:
+        fail("the escrow holds what cannot be read, or did not answer: see what the log of a worker says of it")
     if path is not None:
-        held = read_keys(path)
-        held.pop(key_id, None)
-        write_keys(path, held)
+        write_keys(path, {held: key for held, key in read_keys(path).items() if held != key_id})
     create_key_records(settings()).forget(key_id)
     where = f"it is out of {path}" if path is not None else "take it out of EVERGRANT_KEYS"
     typer.echo(f"nothing is sealed under {key_id} any more, {where}")
+
+
+def _check_retirable(key_id: str, ring: KeyRing) -> None:
+    if key_id == ring.sealing_id:
+        raise ConfigurationError(f"{key_id} is the key that seals; `evergrant keys promote` puts another one first")
+    if key_id not in ring.key_ids:
+        raise ConfigurationError(f"EVERGRANT_KEYS has no key {key_id!r} (it has {', '.join(ring.key_ids)})")
 
 
 def _file(given: Path | None) -> Path:

@@ -87,6 +87,12 @@ class Resealing:
         """Return how many rows are sealed under a key other than the sealing one."""
         return sum((await self.uses(key_id)).values())
 
+    async def escrow_is_clear(self) -> bool:
+        """Seal anew what waits in the escrow; False where an entry cannot be read, or a home of it did not answer."""
+        done = Resealed()
+        await self._entries(done)
+        return not (done.unreadable_entries or done.homes_away)
+
     async def uses(self, key_id: str) -> dict[str, int]:
         """Return how many rows are sealed under a key other than the sealing one, by where they are."""
         found: dict[str, int] = {}
