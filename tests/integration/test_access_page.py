@@ -55,6 +55,7 @@ def test_a_token_is_made_shown_once_used_and_revoked(web: RunningWeb) -> None:
         made = http.post("/access/tokens", data=FORM)
         [token] = re.findall(r"evg_[\w-]{43}", made.text)
         assert token not in http.get("/access").text
+        assert http.get("/access/tokens").headers["location"] == "/access"
         program = {"Authorization": f"Bearer {token}"}
         assert httpx.get(f"{web.url}/v1/clients", headers=program, trust_env=False).status_code == 200
         assert ">billing<" in http.get("/access").text
@@ -125,7 +126,7 @@ def test_what_others_wrote_is_text_on_these_pages(web: RunningWeb) -> None:
 
 
 def test_the_log_is_chosen_from_and_paged(web: RunningWeb) -> None:
-    """By who and by what; sixty entries are two pages, and what is no number or id is passed over."""
+    """By who and by what; sixty entries are two pages; what is no id or act is said, and not taken for all of them."""
     with signed_in(web) as http, signed_in(web, name="Grace") as other:
         for _ in range(60):
             http.post("/access/sessions/00000000-0000-4000-8000-000000000000/end")
@@ -136,8 +137,11 @@ def test_the_log_is_chosen_from_and_paged(web: RunningWeb) -> None:
         following = re.findall(r'href="(/access/audit\?[^"]*before=\d+)"', first)[0].replace("&amp;", "&")
         assert http.get(following).text.count("data-key") == 10
         assert "signed out" in http.get("/access/audit", params={"who": "Grace"}).text
-        for odd in ({"before": "x"}, {"before": "9" * 40}, {"grant": "x"}, {"act": "x"}):
+        for odd in ({"before": "x"}, {"before": "9" * 40}):
             assert http.get("/access/audit", params=odd).status_code == 200, odd
+        for wrong, said in (({"grant": "1234-x"}, "s id"), ({"act": "1234-x"}, "no act")):
+            page = http.get("/access/audit", params=wrong).text
+            assert (said in page, "data-key" in page, "“<bdi>1234-x</bdi>”" in page) == (True, False, True), wrong
 
 
 def test_every_act_and_kind_has_words() -> None:

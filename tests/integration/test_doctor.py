@@ -163,3 +163,10 @@ def test_tables_are_judged_by_their_statistics() -> None:
     levels = [next(table_findings(SimpleNamespace(**one))).level.value for one in (fine, bloated, cold, young)]
 
     assert levels == ["ok", "warning", "warning", "ok"]
+
+
+def test_a_proxy_that_nobody_has_named_is_told(installation: Installation) -> None:
+    """Whoever comes by https comes through something that ends TLS: unnamed, it is all that is known of anybody."""
+    _code, findings = examined(installation, EVERGRANT_PUBLIC_URL="https://127.0.0.1:9")
+    assert findings["proxies"]["level"] == "warning"
+    assert "trusted_proxies" in findings["proxies"]["remedy"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -185,9 +186,34 @@ def test_a_provider_of_another_name_or_none_is_said(make_web: WebMaker, provider
             assert (answer.status_code, "console link" in answer.text) == (502, True)
 
 
-def test_signing_in_is_rate_limited(browser: httpx.Client) -> None:
-    """Twenty tries a minute from one address; the next is told to wait, and no link or code is looked at."""
+def test_what_was_made_up_is_rate_limited_and_keeps_nobody_out(web: RunningWeb, browser: httpx.Client) -> None:
+    """Twenty tries a minute from one address; whoever has begun here, or holds a link of ours, is not among them."""
+    back = come_back(browser, "ada")
     answers = [browser.get("/sign-in/link/x").status_code for _ in range(21)]
     assert answers == [410] * 20 + [429]
-    assert browser.get("/sign-in/start").headers["retry-after"] == "60"
+    stranger = httpx.get(f"{web.url}/sign-in/callback?code=x&state=x", trust_env=False)
+    assert (stranger.status_code, stranger.headers["retry-after"]) == (429, "60")
     assert browser.get("/sign-in").status_code == 200
+    assert browser.get("/sign-in/start").status_code == 302
+    link = web.run(web.container.sessions.make_link(name="grace")).reveal()
+    assert httpx.get(f"{web.url}/sign-in/link/{link}", trust_env=False).status_code == 303
+    begun = come_back(browser, "ada")
+    assert begun != back
+    assert browser.get(begun).status_code == 303
+
+
+def test_one_journey_is_answered_a_few_times_only(browser: httpx.Client) -> None:
+    """Each answer is a request to the provider: who keeps the cookie asks it ten times a minute, no more."""
+    back = come_back(browser, "ada")
+    begun = dict(browser.cookies)
+    made_up = re.sub("code=[^&]+", "code=made-up", back)
+    answers = [httpx.get(made_up, cookies=begun, trust_env=False).status_code for _ in range(11)]
+    assert answers == [502] * 10 + [429]
+
+
+def test_the_cookie_of_a_journey_is_never_too_long(browser: httpx.Client) -> None:
+    """The longest page that may be wanted, whatever its signs: a browser keeps the cookie, for it has 4,096 at most."""
+    for sign in ("a", '"'):
+        began = browser.get("/sign-in/start", params={"return_to": "/" + sign * 2047})
+        assert began.status_code == 302
+        assert len(began.headers["set-cookie"]) <= 4096

@@ -10,7 +10,7 @@ from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.web.client_address import client_address
+from worker.web.client_address import client_address, is_from_unnamed_proxy
 
 OURS: Final = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 
@@ -49,3 +49,10 @@ def test_without_a_proxy_of_ours_the_peer_is_who_asked(written: str) -> None:
     """Whatever is written into the header."""
     assert client_address(asked("192.0.2.1", written), OURS) == "192.0.2.1"
     assert client_address(asked("10.0.0.1", written), ()) == "10.0.0.1"
+
+
+def test_a_proxy_that_nobody_has_named_is_noticed() -> None:
+    """Its header counts for nothing, and that is worth saying: all who come through it have one address."""
+    assert is_from_unnamed_proxy(asked("192.0.2.1", "198.51.100.7"), OURS)
+    assert not is_from_unnamed_proxy(asked("192.0.2.1"), OURS)
+    assert not is_from_unnamed_proxy(asked("10.0.0.1", "198.51.100.7"), OURS)

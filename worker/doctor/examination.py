@@ -57,6 +57,7 @@ async def examine(environment: Mapping[str, str], now: Callable[[], datetime] = 
             warning("mail server", "none is set: owners of dead grants are not mailed", "set EVERGRANT_SMTP_URL")
         )
     if configuration is not None:
+        findings += _proxies(settings, configuration)
         checks.append(_clients(configuration, now))
     for several in await asyncio.gather(*checks):
         findings += several
@@ -83,6 +84,14 @@ def _configuration(
         where = str(path) if path is not None else f"{DEFAULT_CONFIG}, which does not exist"
         return configuration, warning("configuration", f"no client is configured in {where}", "add [clients.NAME]")
     return configuration, ok("configuration", f"{clients} {'client' if clients == 1 else 'clients'}")
+
+
+def _proxies(settings: Settings, configuration: Configuration) -> list[Finding]:
+    # `evergrant web` speaks no TLS, so whoever comes by https comes through something that does.
+    if urlsplit(settings.public_url).scheme != "https" or configuration.web.trusted_proxies:
+        return []
+    found = "EVERGRANT_PUBLIC_URL is https, and no proxy is trusted: all who come through yours are one address"
+    return [warning("proxies", found, "name your proxy's network in [web] trusted_proxies, such as 127.0.0.0/8")]
 
 
 async def _database(

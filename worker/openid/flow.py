@@ -8,11 +8,12 @@ token.
 
 from __future__ import annotations
 
+import base64
 import hmac
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -23,6 +24,7 @@ from authlib.deprecate import AuthlibDeprecationWarning
 from joserfc.errors import JoseError
 
 from worker.domain.errors import SealError
+from worker.domain.own_path import FIRST_PAGE
 from worker.domain.secret import Secret
 from worker.oauth.client_authentication import basic
 from worker.openid.table import SignInRules
@@ -37,6 +39,8 @@ with warnings.catch_warnings():
 REQUEST_LIFETIME: Final = timedelta(minutes=10)
 #: Seconds for each request to the provider: somebody waits in front of a browser.
 _TIMEOUT: Final = 10.0
+#: Characters of a cookie: with its name and attributes it may have 4,096 (RFC 6265, section 6.1).
+_LONGEST_REMEMBERED: Final = 3_800
 _REQUEST: Final = Column("sign_in", "request")
 _BROWSER: Final = "browser"
 _DISCOVERY: Final = "/.well-known/openid-configuration"
@@ -147,8 +151,20 @@ class OpenIdFlow:
             return_to=return_to,
             ends_at=self._now() + REQUEST_LIFETIME.total_seconds(),
         )
-        sealed = self._keys.seal(Secret(json.dumps(asdict(asked))), _REQUEST, _BROWSER)
-        return Begun(location=made["url"], remembered=Secret(sealed.hex()))
+        remembered = self._remembered(asked)
+        if len(remembered) > _LONGEST_REMEMBERED:  # signing in matters more than the page that was wanted
+            remembered = self._remembered(replace(asked, return_to=FIRST_PAGE))
+        return Begun(location=made["url"], remembered=Secret(remembered))
+
+    def is_answer(self, answer: Mapping[str, str], remembered: Secret | None) -> bool:
+        """Tell whether parameters answer a request that this browser began a while ago; the provider is not asked.
+
+        Args:
+            answer: the parameters that the browser brought.
+            remembered: what its cookie holds.
+
+        """
+        return self._answered(answer, remembered) is not None
 
     async def finish(self, answer: Mapping[str, str], remembered: Secret | None) -> Recognized | NotSignedIn:
         """Return whom an answer of the provider's signs in.
@@ -158,8 +174,8 @@ class OpenIdFlow:
             remembered: what its cookie holds.
 
         """
-        asked = self._asked(remembered)
-        if asked is None or not hmac.compare_digest(asked.state.encode(), answer.get("state", "").encode()):
+        asked = self._answered(answer, remembered)
+        if asked is None:
             return NotSignedIn(why=WhyNotSignedIn.NOT_BEGUN_HERE)
         try:
             metadata = await self._metadata()
@@ -231,11 +247,20 @@ class OpenIdFlow:
         found["id_token_signing_alg_values_supported"] = [one for one in offered if str(one).startswith(_ASYMMETRIC)]
         return found
 
+    def _remembered(self, asked: Asked) -> str:
+        sealed = self._keys.seal(Secret(json.dumps(asdict(asked))), _REQUEST, _BROWSER)
+        return base64.urlsafe_b64encode(sealed).decode("ascii")
+
+    def _answered(self, answer: Mapping[str, str], remembered: Secret | None) -> Asked | None:
+        asked = self._asked(remembered)
+        is_it = asked is not None and hmac.compare_digest(asked.state.encode(), answer.get("state", "").encode())
+        return asked if is_it else None
+
     def _asked(self, remembered: Secret | None) -> Asked | None:
         if remembered is None:
             return None
         try:
-            opened = self._keys.open(bytes.fromhex(remembered.reveal()), _REQUEST, _BROWSER)
+            opened = self._keys.open(base64.urlsafe_b64decode(remembered.reveal()), _REQUEST, _BROWSER)
         except (ValueError, SealError):
             return None
         asked = Asked(**json.loads(opened.reveal()))

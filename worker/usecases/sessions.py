@@ -27,6 +27,7 @@ _SECRET_BYTES: Final = 32
 #: What each signature is for, so that none serves for another.
 _SESSION: Final = b"session"
 _CSRF: Final = b"csrf"
+_LINK: Final = b"link"
 #: How long a link that signs in is good: from the terminal to the browser, and a call in between.
 LINK_LIFETIME: Final = timedelta(hours=1)
 #: Longer than the longest name anybody shows, and no document.
@@ -143,12 +144,21 @@ class Sessions:
             self.registry.client(client)
         secret = self.random_bytes(_SECRET_BYTES)
         await self.links.add(self.new_id(), _hash(secret), name=name, role=role, client=client, lifetime=lifetime)
-        return Secret(_text(secret))
+        return Secret(_text(secret + self.keys.sign(_LINK + secret)))
+
+    def is_link(self, link: Secret) -> bool:
+        """Tell whether a link's last part was made here, used or not; no table is asked."""
+        return self._secret_of(link) is not None
 
     async def use_link(self, link: Secret) -> Person | None:
         """Use a link's last part up and return whom it signs in; None where it is unknown, used or past its end."""
-        secret = _bytes(link)
-        return await self.links.use(_hash(secret)) if len(secret) == _SECRET_BYTES else None
+        secret = self._secret_of(link)
+        return await self.links.use(_hash(secret)) if secret is not None else None
+
+    def _secret_of(self, link: Secret) -> bytes | None:
+        found = _bytes(link)
+        secret, signature = found[:_SECRET_BYTES], found[_SECRET_BYTES:]
+        return secret if self.keys.has_signed(_LINK + secret, signature) else None
 
 
 def _hash(secret: bytes) -> bytes:

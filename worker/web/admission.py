@@ -22,7 +22,7 @@ from worker.domain.audit import Act, Actor, ActOutcome, AuditEntry
 from worker.domain.roles import Caller, Everybody, Needed, Role
 from worker.logging import get_logger
 from worker.storage.away import AWAY
-from worker.web.client_address import client_address
+from worker.web.client_address import client_address, is_from_unnamed_proxy
 
 log = get_logger("evergrant.audit")
 
@@ -144,7 +144,12 @@ async def write_down(
 
 def address_of(request: Request, container: Container) -> str | None:
     """Return the address that a request came from."""
-    return client_address(request, container.configuration.web.trusted_proxies)
+    trusted = container.configuration.web.trusted_proxies
+    if is_from_unnamed_proxy(request, trusted) and not getattr(request.app.state, "unnamed_proxy_told", False):
+        request.app.state.unnamed_proxy_told = True  # once: anybody can send this header
+        remedy = "if that is a proxy of yours, name its network in [web] trusted_proxies: now all behind it are one"
+        log.warning("proxy_not_trusted", address=client_address(request, ()), remedy=remedy)
+    return client_address(request, trusted)
 
 
 def limited(receive: Receive, longest: int) -> Receive:

@@ -35,6 +35,18 @@ def client_address(request: Request, trusted: Sequence[Network]) -> str | None:
     return found
 
 
+def is_from_unnamed_proxy(request: Request, trusted: Sequence[Network]) -> bool:
+    """Tell whether a request names who it is from through a machine that is no proxy of ours.
+
+    Args:
+        request: the request.
+        trusted: networks of our own proxies, `[web] trusted_proxies`.
+
+    """
+    peer = request.client.host if request.client is not None else None
+    return _HEADER in request.headers and not (peer is not None and _is_in(peer, trusted))
+
+
 def _is_in(address: str, networks: Sequence[Network]) -> bool:
     read = _read(address)
     return read is not None and any(read in network for network in networks)

@@ -54,9 +54,12 @@ async def sign_in(
 @public.get(f"{SIGN_IN}/link/{{link}}", response_model=None, include_in_schema=False)
 async def by_link(request: Request, link: str, container: TheContainer, pages: ThePages) -> Response:
     """Sign somebody in by a link that was printed for them."""
-    refused = await refused_entry(request, container, pages)
-    if refused is not None:
-        return refused
+    if not may_hold_sessions(container):
+        return nobody_here(pages)
+    if not container.sessions.is_link(Secret(link)) and not await rate_of(request).may_try(
+        address_of(request, container)
+    ):
+        return too_often(pages)
     try:
         person = await container.sessions.use_link(Secret(link))
         if person is None:
@@ -110,13 +113,14 @@ async def begin_session(
     return response
 
 
-async def refused_entry(request: Request, container: Container, pages: Pages) -> Response | None:
-    """Return what is said to whoever may not try to sign in: there is no safe cookie, or it was tried too often."""
-    if not may_hold_sessions(container):
-        return nobody_here(pages)
+def rate_of(request: Request) -> SignInRate:
+    """Return what counts attempts to sign in."""
     rate: SignInRate = request.app.state.sign_in_rate
-    if await rate.may_try(address_of(request, container)):
-        return None
+    return rate
+
+
+def too_often(pages: Pages) -> Response:
+    """Return what is said to whoever has tried too often."""
     text = "Somebody at your address has tried too often. Wait a minute, then begin again; no link was used."
     answer = pages.message(HTTPStatus.TOO_MANY_REQUESTS, "Not so fast", text)
     answer.headers["Retry-After"] = "60"

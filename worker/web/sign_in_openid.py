@@ -29,8 +29,8 @@ from worker.web.admission import address_of
 from worker.web.dependencies import TheContainer, ThePages
 from worker.web.page_route import SIGN_IN, public_router
 from worker.web.pages import Link, Pages
-from worker.web.session_cookie import cookie_name, set_cookie
-from worker.web.sign_in import begin_session, database_away, refused_entry
+from worker.web.session_cookie import cookie_name, may_hold_sessions, set_cookie
+from worker.web.sign_in import begin_session, database_away, nobody_here, rate_of, too_often
 
 router = public_router()
 log = get_logger("evergrant.web")
@@ -71,11 +71,12 @@ async def start(
     request: Request, container: TheContainer, pages: ThePages, *, return_to: Annotated[str | None, Query()] = None
 ) -> Response:
     """Send a browser to the OpenID provider."""
-    refused = await refused_entry(request, container, pages)
-    if refused is not None:
-        return refused
+    if not may_hold_sessions(container):
+        return nobody_here(pages)
     if container.openid is None:
         return RedirectResponse(SIGN_IN, HTTPStatus.SEE_OTHER)
+    if not await rate_of(request).may_begin(address_of(request, container)):
+        return too_often(pages)
     try:
         begun = await container.openid.begin(own_path(return_to))
     except ProviderUnavailableError as error:
@@ -90,16 +91,25 @@ async def start(
 @router.get(f"{SIGN_IN}/callback", response_model=None, include_in_schema=False)
 async def callback(request: Request, container: TheContainer, pages: ThePages) -> Response:
     """Receive a browser back from the OpenID provider, and sign in whom it has recognized."""
-    refused = await refused_entry(request, container, pages)
-    if refused is not None:
-        return refused
+    if not may_hold_sessions(container):
+        return nobody_here(pages)
     if container.openid is None:
         return RedirectResponse(SIGN_IN, HTTPStatus.SEE_OTHER)
     pairs = request.query_params.multi_items()
     answer = dict(pairs) if len(dict(pairs)) == len(pairs) else {}  # RFC 6749 section 3.1: none may stand twice
-    brought = request.cookies.get(_cookie(container))
+    cookie = request.cookies.get(_cookie(container))
+    brought = Secret(cookie) if cookie else None
+    rate = rate_of(request)
+    # Whoever comes back from a second factor is not kept out by others of the same address.
+    may_answer = (
+        await rate.may_answer(answer["state"])
+        if container.openid.is_answer(answer, brought)
+        else await rate.may_try(address_of(request, container))
+    )
+    if not may_answer:
+        return too_often(pages)
     try:
-        found = await container.openid.finish(answer, Secret(brought) if brought else None)
+        found = await container.openid.finish(answer, brought)
         response = await _answered(request, container, pages, container.openid, found)
     except AWAY as error:
         response = database_away(pages, error)

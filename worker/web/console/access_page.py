@@ -45,6 +45,12 @@ async def show_tokens(
     return await _tokens(console, ended=ended, said=said)
 
 
+@router.page("/access/tokens", Role.ADMIN)
+async def back_to_tokens() -> Response:
+    """Lead back whoever opens the address at which a new token was shown: it is shown once."""
+    return go_to("/access")
+
+
 @router.act("/access/tokens", Role.ADMIN, Act.API_TOKEN_MADE)
 async def make_token(
     console: TheConsole,

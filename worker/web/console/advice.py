@@ -34,6 +34,8 @@ class Surroundings:
     hold: Hold | None  #: what holds its client back
     why_no_mail: WhyNot | None  #: why its owner would not be mailed now
     mailed_at: datetime | None  #: when the last mail about it went out
+    strikes: int  #: refusals in a row after which its owner is asked
+    sends: bool  #: whether there is a mail server
 
 
 _Cause = Callable[[str, str], str]
@@ -105,11 +107,12 @@ def _active(grant: GrantView, around: Surroundings) -> Standing:
         headline = f"Not refreshed for now: client {grant.client} is held back"
         return Standing(tone=Tone.BAD, headline=headline, cause=why, todo="See the client.")
     if grant.strikes:
+        left = max(around.strikes - grant.strikes, 1)
         return Standing(
             tone=Tone.WATCH,
-            headline="Kept alive, refused once",
+            headline=f"Kept alive, refused {_times(grant.strikes)}",
             cause=f"{around.provider} refused its refresh token on {day(grant.last_error_at)}.",
-            todo="Nothing to do yet: it is asked once more before its owner is troubled.",
+            todo=f"Nothing to do yet: the provider is asked {_times(left)} more before its owner is troubled.",
         )
     if grant.failures:
         return Standing(
@@ -129,7 +132,13 @@ def _needs_owner(grant: GrantView, around: Surroundings) -> Standing:
     return Standing(tone=Tone.WATCH, headline="Needs its owner", cause=cause, todo=_ask(around, grant.state_since))
 
 
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
 def _ask(around: Surroundings, died_at: datetime) -> str:
+    if not around.sends:
+        return "No mail can be sent: set EVERGRANT_SMTP_URL and EVERGRANT_MAIL_FROM, or tell its owner another way."
     mailed = around.mailed_at is not None and around.mailed_at >= died_at
     match around.why_no_mail:
         case None if mailed:

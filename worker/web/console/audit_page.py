@@ -74,14 +74,20 @@ async def show_audit(
 ) -> HTMLResponse:
     """Show entries of the audit log, the newest first."""
     one_act, one_grant = Act(act) if act in set(Act) else None, _id(grant)
-    chosen = {"who": who, "act": one_act, "client": client, "grant": one_grant}
-    found = await console.container.audit.list(
-        client=console.person.client or client,
-        grant_id=one_grant,
-        act=one_act,
-        actor=who,
-        before=_number(before),
-        limit=PAGE + 1,
+    chosen = {"who": who, "act": one_act, "client": client, "grant": one_grant or grant}
+    # What was mistyped finds nothing: what it does not leave out would be taken for what was asked for.
+    is_wrong = act not in {None, one_act} or (grant is not None and one_grant is None)
+    found = (
+        ()
+        if is_wrong
+        else await console.container.audit.list(
+            client=console.person.client or client,
+            grant_id=one_grant,
+            act=one_act,
+            actor=who,
+            before=_number(before),
+            limit=PAGE + 1,
+        )
     )
     lines = found[:PAGE]
     kept = {name: str(value) for name, value in chosen.items() if value is not None}
@@ -90,6 +96,7 @@ async def show_audit(
         "access_audit.html",
         lines=lines,
         chosen=chosen,
+        wrong=[text for text, one in ((act, one_act), (grant, one_grant)) if text is not None and one is None],
         acts=ACTS,
         kinds=KINDS,
         pages={

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -48,6 +49,8 @@ _COLUMNS: Final = (
 )
 #: With one of these a spreadsheet takes a cell for a formula: https://owasp.org/www-community/attacks/CSV_Injection.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+#: Where a comma is the decimal sign, spreadsheets end a cell at a semicolon instead, and know no quotes within one.
+_ANOTHER_CELL: Final = re.compile(r"""([;\t\r\n])(?=["\s]*[=+\-@])""")
 
 
 @router.page("/grants.csv", Role.READER, act=Act.GRANTS_EXPORTED)
@@ -65,8 +68,9 @@ async def export(console: TheConsole, asked: Annotated[Asked, Query()]) -> Strea
 
 
 def safe(cell: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+    """Return a cell that no spreadsheet takes for a formula, nor what it may take for another cell within."""
+    kept = _ANOTHER_CELL.sub(r"\1'", cell)
+    return f"'{kept}" if kept.startswith(_FORMULA) else kept
 
 
 async def _lines(grants: GrantSearch, search: Search, clients: Sequence[str]) -> AsyncIterator[str]:

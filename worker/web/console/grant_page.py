@@ -9,6 +9,7 @@ from fastapi import Query
 from fastapi.responses import HTMLResponse
 from pydantic import AwareDatetime
 
+from worker.domain.facts import DEFAULT_STRIKES
 from worker.domain.grant import ROTATED_STATES, GrantState
 from worker.domain.reconsent import Asker
 from worker.domain.roles import Role
@@ -51,6 +52,8 @@ async def show_grant(
         hold=await container.statuses.hold(grant.client),
         why_no_mail=mail.why_not if mail is not None else None,
         mailed_at=mail.candidate.addressee.last_sent_at if mail is not None else None,
+        strikes=client.provider.facts.strikes if client is not None else DEFAULT_STRIKES,
+        sends=container.mails.requests.sends,
     )
     return console.show(
         "grant.html",
