@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -101,6 +102,26 @@ def test_access_tokens_that_were_given_out_are_counted_and_never_written(
     written = web.run(everything_in(web.container, "audit_log"))
     assert tokens
     assert not any(token in written for token in tokens)
+
+
+def test_access_tokens_push_nothing_else_off_the_pages(
+    web: RunningWeb, sandbox: RunningSandbox, client: SandboxClient
+) -> None:
+    """A grant's page tells the last one in a line of its own, the audit log those that are asked for by that act."""
+    [(grant_id, _)] = web.run(adopt(web.container, sandbox, client, due=False))
+    with signed_in(web) as http:
+        http.post(f"/grants/{grant_id}/pause")
+        given = replace(entry(Act.ACCESS_TOKEN_GIVEN), client="ours", grant_id=grant_id)
+        web.run(web.container.audit.write(*[given] * 200))
+        page, log = http.get(f"/grants/{grant_id}").text, http.get("/access/audit").text
+        assert ("Ada paused it" in page, "by <bdi>Ada</bdi>" in page) == (True, True)
+        assert ("paused a grant" in cells(log), "got an access token" in cells(log)) == (True, False)
+        assert "got an access token" in cells(http.get("/access/audit", params={"act": "access_token.give"}).text)
+
+
+def cells(page: str) -> str:
+    """Return the entries of the page: what stands in its table."""
+    return page.partition("<tbody>")[2]
 
 
 def test_what_was_given_out_is_written_down_before_the_process_ends(

@@ -9,6 +9,8 @@ import psycopg
 import pytest
 
 from tests.conftest import ContainerMaker
+from tests.support.database import value
+from worker.storage import overview
 from worker.storage.forecasts import Kind, read_forecast, reckon
 from worker.storage.refresh_hours import fold_hours, read_hours, write_counts
 from worker.usecases.tally import Tally
@@ -74,3 +76,62 @@ async def test_load_repeats_each_grant_at_its_own_pace(database_url: str, make_c
         assert [count for _at, count in ends.parts] == [1]
         await reckon(container.engine, ["acme"])
         assert (await read_forecast(container.engine, Kind.REFRESHES, client=None)).made_at == load.made_at
+
+
+async def test_a_small_client_is_not_lost_beside_a_large_one(database_url: str, make_container: ContainerMaker) -> None:
+    """Of many grants there is a sample of pages, which holds perhaps none of three: those are read one by one."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("""
+            INSERT INTO grants (id, client, subject, state, refresh_token, issued_at, rotate_at)
+            SELECT gen_random_uuid(), client, n::text, 'active', '\\x00', now() - interval '9 days',
+                   now() + interval '90 min'
+              FROM (VALUES ('large', 20000), ('small', 3)) AS c (client, grants), generate_series(1, grants) AS n
+        """)
+    async with make_container("") as container:
+        await reckon(container.engine, [])
+        small = await read_forecast(container.engine, Kind.REFRESHES, client="small")
+        large = await read_forecast(container.engine, Kind.REFRESHES, client="large")
+    assert sum(count for _at, count in small.parts) == 3
+    assert 10_000 < sum(count for _at, count in large.parts) < 40_000
+
+
+async def test_what_finds_nothing_is_not_looked_for_again_at_once(make_container: ContainerMaker) -> None:
+    """Where no consent ends within a month, the next look is as far away as with one that does."""
+    made = "SELECT made_at FROM forecasts WHERE kind = 'ends'"
+    async with make_container("") as container:
+        await reckon(container.engine, ["acme"])
+        first = await value(container, made)
+        await reckon(container.engine, ["acme"])
+        assert first is not None
+        assert await value(container, made) == first
+        assert (await read_forecast(container.engine, Kind.ENDS, client=None)).parts == []
+
+
+async def test_an_hour_that_is_long_over_is_not_written_any_more(make_container: ContainerMaker) -> None:
+    """Whoever was cut off with a count and has counted nothing since goes by the clock: it may have been folded."""
+    begin, passed = hour_ago(4), [timedelta()]
+    async with make_container("") as container:
+        tally = Tally(engine=container.engine, reporter=uuid4(), clock=lambda: begin + passed[0])
+        tally.count("acme", "rotated")
+        passed[0] = timedelta(hours=3)
+        await tally.write()
+        assert await read_hours(container.engine, since=begin, width=timedelta(hours=1), client=None) == []
+
+
+async def test_one_clients_rotations_are_looked_for_among_the_newest(
+    database_url: str, make_container: ContainerMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that asks every two seconds does not read all rotations for a client that has none lately."""
+    monkeypatch.setattr(overview, "LOOKED_THROUGH", 10)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("""
+            INSERT INTO rotations (grant_id, client, subject, generation)
+            SELECT gen_random_uuid(), CASE WHEN n = 1 THEN 'seldom' ELSE 'often' END, 'ada', n
+              FROM generate_series(1, 30) AS n ORDER BY n
+        """)
+    async with make_container("") as container:
+        found = {
+            only: len((await overview.read_overview(container.engine, [], only=only)).rotations)
+            for only in ("seldom", "often", None)
+        }
+    assert found == {"seldom": 0, "often": 10, None: overview.RECENT}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,10 +19,12 @@ import psycopg
 import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
 
 from alembic import command
 from tests.integration.test_schema import alembic, schema_of
 from tests.support.database import create_database
+from tests.support.waiting import wait_until
 from worker.domain.errors import MigrationStoppedError
 from worker.packaged import migrations_path
 
@@ -232,3 +235,44 @@ def test_a_statement_that_takes_too_long_names_the_limit(database_server: str) -
 
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT sum(grants) FROM grant_counts").fetchone() == (20_000,)
+
+
+def test_an_upgrade_that_is_killed_while_it_makes_an_index_is_taken_up_again(database_server: str) -> None:
+    """What waits for a writer beside it and is ended there leaves an index that is none; the next upgrade is whole."""
+    url = create_database(database_server, f"killed_{uuid4().hex}")
+    with alembic(url) as config:
+        command.upgrade(config, "0011")
+    _write_as_the_first_version(url)
+    found = """
+        SELECT pid FROM pg_stat_activity
+         WHERE datname = current_database() AND query ~ '^CREATE INDEX CONCURRENTLY'
+    """
+    with (
+        psycopg.connect(url) as writer,
+        psycopg.connect(url, autocommit=True) as onlooker,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        writer.execute("UPDATE grants SET email = 'ada@example.com'")
+        upgrading = pool.submit(schema_of(url).upgrade)
+        wait_until(lambda: onlooker.execute(found).fetchone(), 60, "it waits for the writer")
+        onlooker.execute(f"SELECT pg_terminate_backend(pid) FROM ({found}) AS found")
+        with pytest.raises(SQLAlchemyError):
+            upgrading.result()
+
+    schema_of(url).upgrade()
+
+    assert schema_of(url).check() == revisions()[-1]
+    with alembic(url) as config:
+        command.check(config)
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid").fetchone() == (0,)
+
+
+def test_the_limit_that_was_asked_for_holds_after_an_index_was_made(database_server: str) -> None:
+    """What `--limit` gave is there for whatever comes after the indexes, whose making nothing limits."""
+    url = create_database(database_server, f"limit_{uuid4().hex}")
+    with _said(url) as (config, _statements):
+        config.attributes["statement_timeout"] = "600000ms"
+        command.upgrade(config, "0012")
+        limits = config.attributes["connection"].exec_driver_sql("SHOW statement_timeout").scalar_one()
+    assert limits == "10min"

@@ -119,8 +119,15 @@ def test_who_has_no_group_of_ours_stays_outside(web: RunningWeb, browser: httpx.
     back = browser.get(come_back(browser, "eve"))
     assert (back.status_code, "none of your groups has a role" in back.text) == (403, True)
     assert browser.get("/").headers["location"] == "/sign-in"
-    found = web.run(rows(web.container, "SELECT act, outcome, actor FROM audit_log"))
-    assert [tuple(row) for row in found] == [("sign_in", "refused", "eve")]
+    found = web.run(rows(web.container, "SELECT act, outcome, actor, details ->> 'subject' FROM audit_log"))
+    assert [tuple(row) for row in found] == [("sign_in", "refused", "eve", "eve")]
+
+
+def test_a_name_reaches_no_terminal_as_it_was_written(web: RunningWeb, browser: httpx.Client) -> None:
+    """What the provider calls somebody is shown by `evergrant audit`: signs that move a cursor are not kept."""
+    assert browser.get(come_back(browser, "e\x1b[2Jve")).status_code == 403
+    found = web.run(rows(web.container, "SELECT actor, details ->> 'subject' FROM audit_log"))
+    assert [tuple(row) for row in found] == [("e?[2Jve", "e?[2Jve")]
 
 
 def test_the_request_asks_for_all_that_guards_it(browser: httpx.Client) -> None:

@@ -210,6 +210,8 @@ def revoke(grant_id: UUID) -> None:
             typer.echo(f"{grant_id} is revoked here; its provider has no endpoint to revoke it at")
         case AtProvider.ERASED:
             typer.echo(f"{grant_id} was revoked before, and its tokens are erased")
+        case AtProvider.CONSENTED_AGAIN:
+            fail(f"grant {grant_id} was consented to again at this moment, and is alive: revoke it once more to end it")
         case AtProvider.NOT_CONFIRMED:
             fail(f"grant {grant_id} is revoked here, and its provider has not confirmed it: try again")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -11,8 +12,7 @@ from worker.commands.acting import Acting
 from worker.commands.console import fail, print_json, with_container
 from worker.domain.audit import Act
 from worker.storage.subjects import Subjects
-from worker.usecases.access_token import NoSuchGrant
-from worker.usecases.operate import AtProvider
+from worker.usecases.operate import AtProvider, Revoked
 
 subjects = typer.Typer(no_args_is_help=True, help="What is stored about one subject, to hand out or to erase.")
 
@@ -40,10 +40,14 @@ def erase(
     *,
     client: OfClient = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without this it says what would be erased.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Erase even what its provider has not confirmed to have ended.")
+    ] = False,
 ) -> None:
     """End a subject's grants here and at their providers, and erase all that is stored about them.
 
-    The audit log keeps its entries for as long as it is kept. Safe to repeat.
+    What a provider does not confirm to have ended stays, for its token is needed to ask again: repeat later.
+    The audit log keeps its entries for as long as it is kept. Safe to repeat, after a crash too.
 
     Example: evergrant subjects erase customer-42 --yes
     """
@@ -57,12 +61,11 @@ def erase(
             if not yes:
                 done.append(f"{named} would be revoked and erased")
                 continue
-            result = await container.operations.revoke(grant["id"])
-            if await stored.erase_grant(grant["id"]):
-                told = isinstance(result, NoSuchGrant) or result.at_provider is not AtProvider.NOT_CONFIRMED
-                done.append(f"{named} is erased" + ("" if told else "; its provider has not confirmed the end of it"))
+            left = await _erase(container, stored, grant["id"], force=force)
+            if left is None:
+                done.append(f"{named} is erased")
             else:
-                failed.append(f"{named} has a request under way: repeat in a minute")
+                failed.append(f"{named} {left}")
         rest = await stored.erase_the_rest(clients, subject) if yes else 0
         if rest:
             done.append(f"{rest} rows that belong to no grant are erased")
@@ -77,3 +80,21 @@ def erase(
         typer.echo(f"nothing is stored about {subject}")
     elif not yes:
         typer.echo("nothing is erased yet: say --yes")
+
+
+async def _erase(container: Container, stored: Subjects, grant_id: UUID, *, force: bool) -> str | None:
+    """End a grant and erase it; return why it is still there, None where it is not."""
+    result = await container.operations.revoke(grant_id)
+    if isinstance(result, Revoked):
+        match result.at_provider:
+            case AtProvider.CONSENTED_AGAIN:
+                return "was consented to again at this moment: repeat"
+            case AtProvider.NOT_CONFIRMED if not force:
+                # Its refresh token is what the next try needs.
+                return (
+                    "has ended here, and its provider has not confirmed the end of it: repeat later, "
+                    "or erase it anyway with --force"
+                )
+            case AtProvider.NOT_CONFIRMED | AtProvider.REVOKED | AtProvider.NOT_OFFERED | AtProvider.ERASED:
+                pass
+    return None if await stored.erase_grant(grant_id) else "has a request under way: repeat in a minute"

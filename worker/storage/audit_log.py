@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from worker.domain.audit import Act, ActOutcome, AuditEntry
 from worker.domain.roles import CallerKind, Role
 from worker.storage.arrays import array_literal
+from worker.storage.tables import NO_TOKEN_GIVEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +52,16 @@ _WRITE: Final = text("""
       LEFT JOIN grants ON grants.id = one.grant_id
      ORDER BY one.place
 """)
-_LIST: Final = text("""
-    SELECT id, at, kind, actor_id, actor, role, address, act, outcome, client, grant_id, subject, count, details
-      FROM audit_log
-     WHERE (CAST(:before AS bigint) IS NULL OR id < CAST(:before AS bigint))
-       AND (CAST(:client AS text) IS NULL OR client = CAST(:client AS text))
-       AND (CAST(:grant_id AS uuid) IS NULL OR grant_id = CAST(:grant_id AS uuid))
-       AND (CAST(:act AS text) IS NULL OR act = CAST(:act AS text))
-       AND (CAST(:actor AS text) IS NULL OR actor = CAST(:actor AS text))
-     ORDER BY id DESC LIMIT :limit
-""")
+_SHOWN: Final = "id, at, kind, actor_id, actor, role, address, act, outcome, client, grant_id, subject, count, details"
+# Only what is asked for stands in the statement: then an index is known to hold all of it.
+_WANTED: Final[Mapping[str, str]] = {
+    "client": "client = :client",
+    "grant_id": "grant_id = CAST(:grant_id AS uuid)",
+    "act": "act = :act",
+    "actor": "actor = :actor",
+    "before": "id < CAST(:before AS bigint)",
+    "earlier": "at < CAST(:earlier AS timestamptz)",
+}
 
 
 class AuditLog:
@@ -82,6 +83,8 @@ class AuditLog:
         act: Act | None = None,
         actor: str | None = None,
         before: int | None = None,
+        earlier: datetime | None = None,
+        tokens: bool = True,
         limit: int,
     ) -> Sequence[AuditLine]:
         """Return entries, the newest first, those before an id where one is given.
@@ -92,12 +95,28 @@ class AuditLog:
             act: only acts of this kind.
             actor: only what somebody of this name did.
             before: the id of the last entry of the page before.
+            earlier: only what was done before this instant.
+            tokens: with the access tokens that were given out, which may be millions; those asked for by `act` are
+                there anyway.
             limit: so many at most.
 
         """
-        wanted = {"client": client, "grant_id": grant_id, "act": act, "actor": actor, "before": before, "limit": limit}
+        wanted = {
+            "client": client,
+            "grant_id": grant_id,
+            "act": act,
+            "actor": actor,
+            "before": before,
+            "earlier": earlier,
+        }
+        given = {name: value for name, value in wanted.items() if value is not None}
+        conditions = [_WANTED[name] for name in given]
+        if not tokens and act is not Act.ACCESS_TOKEN_GIVEN:
+            conditions.append(NO_TOKEN_GIVEN)
+        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        statement = text(f"SELECT {_SHOWN} FROM audit_log {where} ORDER BY id DESC LIMIT :limit")  # noqa: S608 -- constants
         async with self._engine.connect() as connection:
-            rows = (await connection.execute(_LIST, wanted)).all()
+            rows = (await connection.execute(statement, {**given, "limit": limit})).all()
         return [_line(row._mapping) for row in rows]  # noqa: SLF001 -- SQLAlchemy's public name
 
 

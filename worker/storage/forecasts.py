@@ -1,15 +1,16 @@
 """What is to come: refreshes of the next day by the hour, and consents that end within a month by the day.
 
 Reckoned now and then by whichever worker a tick reaches, so that no page has to read a million rows. The refreshes are
-those of a sample of grants, each repeated at its own pace, scaled up.
+those of small clients' grants and of a sample of the others', each repeated at its own pace; the sample's scaled up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import accumulate
 from typing import Final
 
 from sqlalchemy import TextClause, text
@@ -30,8 +31,10 @@ class Kind(StrEnum):
 _LOCK_KEY: Final = 0x45564746
 #: Grants in a sample: the hours come out to some percent, in a tenth of a second.
 SAMPLE: Final = 5_000
-#: Below this all of them are looked at.
-ALL_BELOW: Final = 10_000
+#: So many grants are looked at one by one: the smallest clients' first, which a sample of pages may miss altogether.
+ONE_BY_ONE: Final = 10_000
+#: Names the row that says when a forecast was made, even where nothing is to come.
+_MADE: Final = ""
 #: A client of millions of grants is read through for its ends: longer than any other statement may take.
 _PATIENCE: Final = text("SET LOCAL statement_timeout = '60s'")
 #: How long a forecast is good. Consents that end within a month change slowly, and all of a client's are read for it.
@@ -41,6 +44,7 @@ _TRY_LOCK: Final = text("SELECT pg_try_advisory_xact_lock(:key)")
 _IS_GOOD: Final = text("""
     SELECT coalesce(max(made_at) > now() - CAST(:good_for AS interval), false) FROM forecasts WHERE kind = :kind
 """)
+_MARK: Final = text("INSERT INTO forecasts (kind, at, client, grants) VALUES (:kind, now(), :made, 0)")
 _CLEAR: Final = text("DELETE FROM forecasts WHERE kind = :kind")
 _STATES: Final = ", ".join(f"'{state}'" for state in ROTATED_STATES)
 
@@ -53,7 +57,8 @@ def _refreshes(source: str) -> TextClause:
           FROM (SELECT client, extract(epoch FROM greatest(rotate_at, now())) AS due,
                        CASE WHEN rotate_at > issued_at THEN extract(epoch FROM rotate_at - issued_at) END AS pace
                   FROM {source}
-                 WHERE state IN ({_STATES}) AND rotate_at < now() + interval '1 day') AS g
+                 WHERE state IN ({_STATES}) AND rotate_at < now() + interval '1 day'
+                   AND client = ANY(CAST(:clients AS text[]))) AS g
          CROSS JOIN (SELECT at, extract(epoch FROM at) AS begins FROM generate_series(
                             date_trunc('hour', now()), date_trunc('hour', now()) + interval '23 hours',
                             interval '1 hour') AS at) AS h
@@ -65,7 +70,7 @@ def _refreshes(source: str) -> TextClause:
     """)  # noqa: S608 -- the inserted parts are constants of this module
 
 
-_OF_ALL: Final = _refreshes("grants")
+_ONE_BY_ONE: Final = _refreshes("grants")
 _OF_SAMPLE: Final = _refreshes("grants TABLESAMPLE SYSTEM (:percent)")
 _ENDS: Final = text(f"""
     INSERT INTO forecasts (kind, at, client, grants)
@@ -77,7 +82,7 @@ _ENDS: Final = text(f"""
 """)  # noqa: S608 -- the inserted part is a constant of this module
 _READ: Final = text("""
     SELECT at, CAST(sum(grants) AS bigint) AS grants, max(made_at) AS made_at FROM forecasts
-     WHERE kind = :kind AND (CAST(:client AS text) IS NULL OR client = CAST(:client AS text))
+     WHERE kind = :kind AND client <> :made AND (CAST(:client AS text) IS NULL OR client = CAST(:client AS text))
      GROUP BY at ORDER BY at
 """)
 
@@ -106,6 +111,7 @@ async def reckon(engine: AsyncEngine, ending: Sequence[str]) -> None:
             if (await connection.execute(_IS_GOOD, looked_for)).scalar_one():
                 continue
             await connection.execute(_CLEAR, {"kind": kind.value})
+            await connection.execute(_MARK, {"kind": kind.value, "made": _MADE})
             match kind:
                 case Kind.REFRESHES:
                     await _reckon_refreshes(connection)
@@ -118,17 +124,31 @@ async def reckon(engine: AsyncEngine, ending: Sequence[str]) -> None:
 
 async def _reckon_refreshes(connection: AsyncConnection) -> None:
     counts = await count_grants(connection)
-    rotated = sum(states.get(state, 0) for states in counts.values() for state in ROTATED_STATES)
-    if rotated < ALL_BELOW:
-        await connection.execute(_OF_ALL, {"scale": 1})
-        return
-    percent = 100 * SAMPLE / sum(sum(states.values()) for states in counts.values())
-    await connection.execute(_OF_SAMPLE, {"percent": percent, "scale": 100 / percent})
+    rotated = {client: sum(states.get(state, 0) for state in ROTATED_STATES) for client, states in counts.items()}
+    small = looked_at_one_by_one(rotated)
+    await connection.execute(_ONE_BY_ONE, {"clients": small, "scale": 1})
+    large = [client for client in rotated if client not in small]
+    if large:
+        # The rest of the sample's pages is the small clients', and was looked at.
+        percent = min(100.0, 100 * SAMPLE / sum(sum(counts[client].values()) for client in large))
+        await connection.execute(_OF_SAMPLE, {"clients": large, "percent": percent, "scale": 100 / percent})
+
+
+def looked_at_one_by_one(grants: Mapping[str, int]) -> list[str]:
+    """Return the smallest clients, as many as have `ONE_BY_ONE` grants together. Of the others there is a sample.
+
+    Args:
+        grants: how many grants that are refreshed each client has.
+
+    """
+    by_size = sorted(grants, key=lambda client: grants[client])
+    sums = accumulate(grants[client] for client in by_size)
+    return [client for client, together in zip(by_size, sums, strict=True) if together <= ONE_BY_ONE]
 
 
 async def read_forecast(engine: AsyncEngine, kind: Kind, *, client: str | None) -> Forecast:
     """Return a forecast, of one client or of all."""
     async with engine.connect() as connection:
-        rows = (await connection.execute(_READ, {"kind": kind.value, "client": client})).all()
+        rows = (await connection.execute(_READ, {"kind": kind.value, "client": client, "made": _MADE})).all()
     made_at = max((row.made_at for row in rows), default=None)
     return Forecast(parts=[(row.at, row.grants) for row in rows], made_at=made_at)

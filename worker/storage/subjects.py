@@ -41,22 +41,20 @@ _REQUESTS: Final = text("""
 _ERASE_REQUESTS: Final = text("""
     DELETE FROM authorization_requests WHERE client = ANY(CAST(:clients AS text[])) AND subject = :subject
 """)
-# Before the events that they are about.
-_ERASE_DELIVERIES: Final = text("""
-    DELETE FROM webhook_deliveries AS d USING webhook_endpoints AS e, events AS v
-     WHERE v.grant_id = :id AND d.endpoint = e.name AND d.event_id = v.id
+# Before the row, which is what a repetition finds them by: there may be more than one transaction should hold.
+_ERASE_ROTATIONS: Final = text("""
+    DELETE FROM rotations WHERE id IN (SELECT id FROM rotations WHERE grant_id = :id ORDER BY id LIMIT :limit)
 """)
-_ERASE_OF_GRANT: Final = {
-    "events": text(
-        "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE grant_id = :id ORDER BY id LIMIT :limit)"
-    ),
-    "rotations": text(
-        "DELETE FROM rotations WHERE id IN (SELECT id FROM rotations WHERE grant_id = :id ORDER BY id LIMIT :limit)"
-    ),
-    "mails": text(
-        "DELETE FROM reconsent_mails WHERE id IN (SELECT id FROM reconsent_mails WHERE grant_id = :id LIMIT :limit)"
-    ),
-}
+# With the row. Deliveries before the events that they are about.
+_ERASE_OF_GRANT: Final = (
+    text("""
+        DELETE FROM webhook_deliveries AS d USING webhook_endpoints AS e, events AS v
+         WHERE v.grant_id = :id AND d.endpoint = e.name AND d.event_id = v.id
+    """),
+    text("DELETE FROM events WHERE grant_id = :id"),
+    text("DELETE FROM reconsent_mails WHERE grant_id = :id"),
+    text("DELETE FROM rotations WHERE grant_id = :id"),
+)
 # A request that is under way would bring tokens to a row that is gone; whoever erases has waited for its end.
 _ERASE_GRANT: Final = text("DELETE FROM grants WHERE id = :id AND leased_until IS NULL")
 _LAST_EVENT: Final = text("SELECT coalesce(min(id), 0) AS first, coalesce(max(id), 0) AS last FROM events")
@@ -94,14 +92,17 @@ class Subjects:
         }
 
     async def erase_grant(self, grant_id: UUID) -> bool:
-        """Erase a grant with all that is about it; False where a request is under way, and then nothing is."""
+        """Erase a grant with all that is about it; False where a request is under way, and then the grant is there.
+
+        Cut off at any moment, it may be repeated: the row goes last, with all that names its owner.
+        """
+        while await self._count(_ERASE_ROTATIONS, {"id": grant_id, "limit": LIMIT}) == LIMIT:
+            pass
         async with self._engine.begin() as connection:
             if not (await connection.execute(_ERASE_GRANT, {"id": grant_id})).rowcount:
                 return False
-            await connection.execute(_ERASE_DELIVERIES, {"id": grant_id})
-        for statement in _ERASE_OF_GRANT.values():
-            while await self._count(statement, {"id": grant_id, "limit": LIMIT}) == LIMIT:
-                pass
+            for statement in _ERASE_OF_GRANT:
+                await connection.execute(statement, {"id": grant_id})
         return True
 
     async def erase_the_rest(self, clients: Sequence[str], subject: str) -> int:

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from worker.domain.audit import ActOutcome
+from worker.domain.audit import Act, ActOutcome
 from worker.domain.grant import GrantState
 from worker.domain.reconsent import MailKind, MailState
 from worker.domain.roles import CallerKind, Role
@@ -31,6 +31,8 @@ from worker.storage.table_upkeep import APPENDED, CLIENT_STATUS, GRANT_COUNTS, G
 
 _ACT_OUTCOMES = ", ".join(f"'{outcome}'" for outcome in ActOutcome)
 _CALLER_KINDS = ", ".join(f"'{kind}'" for kind in CallerKind)
+#: What is left of the audit log without the access tokens that were given out. Its partial indexes are by these words.
+NO_TOKEN_GIVEN = f"act <> '{Act.ACCESS_TOKEN_GIVEN}'"
 _ROLES = ", ".join(f"'{role}'" for role in Role)
 _MAIL_KINDS = ", ".join(f"'{kind}'" for kind in MailKind)
 _MAIL_STATES = ", ".join(f"'{state}'" for state in MailState)
@@ -406,6 +408,17 @@ class AuditRow(Base):
         CheckConstraint(f"outcome IN ({_ACT_OUTCOMES})", name="outcome"),
         Index("ix_audit_log_grant_id", "grant_id", "id", postgresql_where=text("grant_id IS NOT NULL")),
         Index("ix_audit_log_client", "client", "id"),
+        # Access tokens that were given out are nearly all entries; what else was done is found without walking them.
+        Index("ix_audit_log_acts", "id", postgresql_where=text(NO_TOKEN_GIVEN)),
+        Index("ix_audit_log_acts_by_act", "act", "id", postgresql_where=text(NO_TOKEN_GIVEN)),
+        Index("ix_audit_log_acts_by_actor", "actor", "id", postgresql_where=text(NO_TOKEN_GIVEN)),
+        Index("ix_audit_log_acts_on_client", "client", "id", postgresql_where=text(NO_TOKEN_GIVEN)),
+        Index(
+            "ix_audit_log_acts_on_grant",
+            "grant_id",
+            "id",
+            postgresql_where=text(f"grant_id IS NOT NULL AND {NO_TOKEN_GIVEN}"),
+        ),
         {"postgresql_with": APPENDED},
     )
 
@@ -488,6 +501,15 @@ class ReconsentMail(Base):
             "created_at",
             "id",
             postgresql_where=text("state IN ('refused', 'bounced', 'given_up')"),
+        ),
+        Index("ix_reconsent_mails_open", "created_at", "id", postgresql_where=text("state IN ('waiting', 'sending')")),
+        Index("ix_reconsent_mails_client", "client", "created_at", "id"),
+        # Whether the last mail to an address was taken.
+        Index(
+            "ix_reconsent_mails_answered",
+            "recipient",
+            func.coalesce(literal_column("sent_at"), literal_column("last_error_at")),
+            postgresql_where=text("state IN ('sent', 'refused', 'bounced')"),
         ),
     )
 

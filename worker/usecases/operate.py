@@ -46,6 +46,7 @@ class AtProvider(StrEnum):
     REVOKED = "revoked"  #: the provider has ended it (RFC 7009)
     NOT_OFFERED = "not_offered"  #: the provider has no such endpoint, or its client is not configured any more
     NOT_CONFIRMED = "not_confirmed"  #: the provider did not say that it has; it may be tried again
+    CONSENTED_AGAIN = "consented_again"  #: its owner has consented anew meanwhile: it was left alone, and is alive
     ERASED = "erased"  #: that was settled before, and no token is left that could be given back
 
 
@@ -103,7 +104,7 @@ class GrantOperations:
             return NoSuchGrant()
         newest = await self._newest_tokens(grant_id)
         if newest is None:  # its owner has consented again meanwhile: what is there now was not meant
-            return Revoked(at_provider=AtProvider.NOT_CONFIRMED, changed=changed)
+            return Revoked(at_provider=AtProvider.CONSENTED_AGAIN, changed=changed)
         at_provider = await self._give_back(view.client, newest)
         if at_provider in {AtProvider.REVOKED, AtProvider.NOT_OFFERED}:  # else they are needed for the next try
             await self.acts.erase_secrets(grant_id, newest.generation)

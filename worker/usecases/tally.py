@@ -53,8 +53,10 @@ class Tally:
     async def write(self) -> None:
         """Store what has changed; while the database is away it is kept."""
         # An hour that may have been folded meanwhile, by whoever had the database, is not written again.
-        oldest = max((hour for hour, _client, _outcome in self._counts), default=self.clock()) - LATEST
-        changed = {key: self._counts[key] for key in self._changed if key[0] >= oldest}
+        # By the clock and not by the newest count: whoever has nothing to count sees hours pass all the same.
+        oldest = self.clock().replace(minute=0, second=0, microsecond=0) - LATEST
+        self._changed.difference_update([key for key in self._changed if key[0] < oldest])
+        changed = {key: self._counts[key] for key in self._changed}
         if not changed:
             return
         self._changed.clear()

@@ -41,9 +41,7 @@ class TokenAudit:
             return
         self._counts[what] = self._counts.get(what, 0) + 1
         if not self._writing:
-            task = asyncio.create_task(self._write_soon())
-            self._writing.add(task)
-            task.add_done_callback(self._writing.discard)
+            self._writing.add(asyncio.create_task(self._write_soon()))
 
     async def close(self) -> None:
         """Write down what is counted."""
@@ -54,10 +52,15 @@ class TokenAudit:
             self.dropped(len(self._counts))
 
     async def _write_soon(self) -> None:
-        while self._counts and not self._closing.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), WRITTEN_EVERY)
-            await self._write()
+        try:
+            while self._counts and not self._closing.is_set():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._closing.wait(), WRITTEN_EVERY)
+                await self._write()
+        finally:
+            # In the same step as the last look at what is counted: a callback would come later, and what is noted
+            # between the two would find nobody to write it, and nobody would be told to.
+            self._writing.clear()
 
     async def _write(self) -> None:
         counted = dict(self._counts)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Annotated, Final, overload
 from uuid import UUID
 
 from fastapi import Depends, Request, Response
@@ -96,7 +96,7 @@ async def audited(
     if declared.act is Act.ACCESS_TOKEN_GIVEN:  # thousands a second: counted, and written down together
         container.token_audit.note(
             Actor.of(caller, address_of(request, container)),
-            client=_line(notes.client),
+            client=one_line(notes.client),
             grant_id=notes.grant_id or _grant_of(request),
             outcome=_outcome(response, notes),
         )
@@ -132,7 +132,7 @@ async def write_down(
         actor=Actor.of(caller, address_of(request, container)),
         act=act,
         outcome=outcome,
-        client=_line(noted.client or request.path_params.get("client")),
+        client=one_line(noted.client or request.path_params.get("client")),
         grant_id=noted.grant_id or _grant_of(request),
         details={name: _plain(value) for name, value in noted.details.items()},
     )
@@ -194,9 +194,15 @@ def _plain(value: object) -> object:
         return value
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return _line(str(value))
+    return one_line(str(value))
 
 
-def _line(text: str | None) -> str | None:
+@overload
+def one_line(text: str) -> str: ...
+@overload
+def one_line(text: None) -> None: ...
+@overload
+def one_line(text: str | None) -> str | None: ...
+def one_line(text: str | None) -> str | None:
     """Return what somebody wrote as it can be shown on one line, of a terminal too."""
     return "".join(sign if sign.isprintable() else "?" for sign in text[:_LONGEST_DETAIL]) if text is not None else None

@@ -17,7 +17,7 @@ from worker.domain.secret import Secret
 from worker.logging import get_logger
 from worker.storage.away import AWAY
 from worker.storage.sessions import Person
-from worker.web.admission import Notes, address_of, write_down
+from worker.web.admission import Notes, address_of, one_line, write_down
 from worker.web.dependencies import TheContainer, ThePages
 from worker.web.page_route import SIGN_IN, TheNotes, ThePerson, page_router, person_here, public_router
 from worker.web.pages import Link, Pages
@@ -105,8 +105,10 @@ async def begin_session(
     session_id, cookie = await container.sessions.begin(
         person, address=address_of(request, container), agent=request.headers.get("user-agent")
     )
-    caller = Caller(id=session_id, name=person.name, role=person.role, client=person.client, kind=CallerKind.PERSON)
-    await write_down(request, container, Act.SIGN_IN, caller, notes=Notes(client=person.client, details={"by": by}))
+    name = one_line(person.name)
+    caller = Caller(id=session_id, name=name, role=person.role, client=person.client, kind=CallerKind.PERSON)
+    notes = Notes(client=person.client, details={"by": by, "subject": person.subject})
+    await write_down(request, container, Act.SIGN_IN, caller, notes=notes)
     response = RedirectResponse(own_path(return_to), HTTPStatus.SEE_OTHER)
     lifetime = container.configuration.web.session_lifetime
     hand_out_session(response, container, cookie, int(lifetime.total_seconds()))

@@ -25,7 +25,7 @@ from worker.openid.flow import (
 )
 from worker.storage.away import AWAY
 from worker.storage.sessions import Person
-from worker.web.admission import address_of
+from worker.web.admission import address_of, one_line
 from worker.web.dependencies import TheContainer, ThePages
 from worker.web.page_route import SIGN_IN, public_router
 from worker.web.pages import Link, Pages
@@ -140,8 +140,10 @@ async def _answered(
 
 
 async def _refuse(request: Request, container: Container, found: Recognized) -> None:
-    actor = Actor(kind=CallerKind.PERSON, id=None, name=found.name, role=None, address=address_of(request, container))
-    details = {"by": found.issuer, "why": "no group of theirs has a role"}
+    name, address = one_line(found.name), address_of(request, container)
+    actor = Actor(kind=CallerKind.PERSON, id=None, name=name, role=None, address=address)
+    why = "no group of theirs has a role"
+    details = {"by": one_line(found.issuer), "subject": one_line(found.subject), "why": why}
     await container.audit.write(AuditEntry(actor=actor, act=Act.SIGN_IN, outcome=ActOutcome.REFUSED, details=details))
 
 

@@ -72,7 +72,7 @@ async def show_audit(
     grant: Annotated[str | None, _Empty, Query()] = None,
     before: Annotated[str | None, _Empty, Query()] = None,
 ) -> HTMLResponse:
-    """Show entries of the audit log, the newest first."""
+    """Show entries of the audit log, the newest first; access tokens that were given out only where asked for."""
     one_act, one_grant = Act(act) if act in set(Act) else None, _id(grant)
     chosen = {"who": who, "act": one_act, "client": client, "grant": one_grant or grant}
     # What was mistyped finds nothing: what it does not leave out would be taken for what was asked for.
@@ -86,6 +86,7 @@ async def show_audit(
             act=one_act,
             actor=who,
             before=_number(before),
+            tokens=False,
             limit=PAGE + 1,
         )
     )

@@ -40,6 +40,7 @@ _FAILED: Final = frozenset(
         "unreadable",
         "not_configured",
         "not_confirmed",
+        "consented_again",
     }
 )
 _REFRESHED: Final = {
@@ -99,15 +100,21 @@ async def revoke(console: TheConsole, notes: TheNotes, grant_id: UUID) -> Respon
         return _back(notes, grant_id, "unreadable")
     if isinstance(ended, NoSuchGrant):
         return _back(notes, grant_id, "not_possible")
-    match ended.at_provider:
+    return _back(notes, grant_id, _ended(ended.at_provider))
+
+
+def _ended(at_provider: AtProvider) -> str:
+    match at_provider:
         case AtProvider.REVOKED:
-            return _back(notes, grant_id, "revoked")
+            return "revoked"
         case AtProvider.NOT_OFFERED:
-            return _back(notes, grant_id, "revoked_here")
+            return "revoked_here"
         case AtProvider.NOT_CONFIRMED:
-            return _back(notes, grant_id, "not_confirmed")
+            return "not_confirmed"
+        case AtProvider.CONSENTED_AGAIN:
+            return "consented_again"
         case AtProvider.ERASED:
-            return _back(notes, grant_id, "erased")
+            return "erased"
 
 
 def _back(notes: Notes, grant_id: UUID, said: str, why: str | None = None) -> Response:

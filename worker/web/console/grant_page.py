@@ -9,6 +9,7 @@ from fastapi import Query
 from fastapi.responses import HTMLResponse
 from pydantic import AwareDatetime
 
+from worker.domain.audit import Act
 from worker.domain.facts import DEFAULT_STRIKES
 from worker.domain.grant import ROTATED_STATES, GrantState
 from worker.domain.reconsent import Asker
@@ -44,7 +45,8 @@ async def show_grant(
     grant = await console.grant(grant_id)
     client = container.configuration.registry.clients.get(grant.client)
     history = await read_history(container.engine, grant_id, before=before, limit=_SHOWN)
-    audited = await container.audit.list(grant_id=grant_id, limit=_SHOWN)
+    audited = await container.audit.list(grant_id=grant_id, earlier=before, tokens=False, limit=_SHOWN)
+    given = await container.audit.list(grant_id=grant_id, act=Act.ACCESS_TOKEN_GIVEN, limit=1)
     asked = await container.mails.requests.ask([grant_id], Asker.OPERATOR_BY_NAME, dry_run=True)
     mail = asked[0] if asked else None
     around = Surroundings(
@@ -65,6 +67,7 @@ async def show_grant(
         recipient=mail.candidate.addressee.recipient if mail is not None else None,
         facts=provider_facts(client) if client is not None else (),
         timeline=timeline(grant, history, audited, before=before, limit=_SHOWN),
+        given=given[0] if given else None,
         before=before,
         now=history.now,
         said=read_said(said, why),

@@ -46,6 +46,7 @@ _WATCH: Final[Mapping[str, str]] = {
     "not_possible": "Its state does not allow that any more. This is how it stands now.",
     "revoked_here": "Ended here. The provider offers no way to end it there: its owner can, in their settings.",
     "not_confirmed": "Ended here, and the provider has not confirmed it. Press “Revoke” again later.",
+    "consented_again": "Its owner has consented again at this moment, so it is alive. Press “Revoke” again to end it.",
     "held_back": "Not refreshed: its client is held back, or has as much under way as it may. See the client.",
     "too_early": "Not refreshed: its provider takes no refresh yet. The stored access token is good.",
     "tried_accepted": "The provider is there, and answered a made-up refresh token with tokens: it does not check it.",

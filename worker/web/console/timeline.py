@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from worker.domain.audit import Act, ActOutcome
 from worker.domain.events import EventType
@@ -37,13 +37,14 @@ class Entry:
 _DIGITS: Final = 12
 #: An act and its event are written one after the other; a revocation waits for the provider in between.
 _AT_ONCE: Final = timedelta(minutes=1)
+#: Between two instants of the database.
+_LEAST: Final = timedelta(microseconds=1)
 _ACTS_OF_EVENTS: Final[Mapping[str, Act]] = {
     EventType.GRANT_PAUSED: Act.GRANT_PAUSED,
     EventType.GRANT_RESUMED: Act.GRANT_RESUMED,
     EventType.GRANT_REVOKED: Act.GRANT_REVOKED,
 }
 _ACTS: Final[Mapping[str, str]] = {
-    Act.ACCESS_TOKEN_GIVEN: "was given an access token",
     Act.GRANT_ADOPTED: "adopted it",
     Act.GRANT_CHANGED: "changed its address or account",
     Act.GRANT_REFRESHED: "had it refreshed",
@@ -55,6 +56,11 @@ _ACTS: Final[Mapping[str, str]] = {
     Act.MAIL_RESENT: "had its owner mailed again",
     Act.MAIL_BOUNCED: "noted a bounce",
 }
+
+
+class _Dated(Protocol):
+    @property
+    def at(self) -> datetime: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,25 +94,36 @@ def timeline(
     Args:
         grant: as it stands now.
         history: of each kind the newest before an instant, up to the limit.
-        audited: what people and programs did to it, as the audit log has it.
+        audited: what people and programs did to it before that instant, newest first, up to the limit.
         before: that instant.
-        limit: entries at most.
+        limit: entries at most, but for those of one instant, which stay together.
 
     """
-    acts = [line for line in audited if before is None or line.at < before]
     found = [
-        *(_event(event) for event in history.events if event.type not in _OF_MAILS and not _is_told(event, acts)),
-        *(_act(line) for line in acts),
+        *(_event(event) for event in history.events if event.type not in _OF_MAILS and not _is_told(event, audited)),
+        *(_act(line) for line in audited),
         *(_generation(generation) for generation in history.generations),
         *(entry for mail in history.mails for entry in _mail(mail)),
     ]
-    is_cut = any(len(part) >= limit for part in (history.events, history.generations, history.mails))
-    if not is_cut:
-        found += _before_the_events(grant, history, before)
-    found.sort(key=lambda entry: entry.at, reverse=True)
-    shown = found[:limit]
-    older = shown[-1].at if shown and (is_cut or len(found) > limit) else None
-    return Timeline(entries=shown, older=older)
+    begin = _known_since((history.events, history.generations, history.mails, audited), before, limit)
+    if begin is None:
+        found += _before_the_events(grant, history)
+    known = [entry for entry in found if (before is None or entry.at < before) and (begin is None or entry.at >= begin)]
+    known.sort(key=lambda entry: entry.at, reverse=True)
+    if len(known) <= limit:
+        return Timeline(entries=known, older=begin)
+    last = known[limit - 1].at
+    shown = [entry for entry in known if entry.at >= last]
+    return Timeline(entries=shown, older=last if begin is not None or len(shown) < len(known) else None)
+
+
+def _known_since(parts: Sequence[Sequence[_Dated]], before: datetime | None, limit: int) -> datetime | None:
+    """Return since when everything is known; None: since ever. What is cut may lack some of its last one's instant."""
+    cut_at = max((part[-1].at for part in parts if len(part) >= limit), default=None)
+    if cut_at is None:
+        return None
+    since = cut_at + _LEAST
+    return since if before is None or since < before else cut_at  # more than a page of one instant must not hold it up
 
 
 def _event(event: LoggedEvent) -> Entry:
@@ -181,13 +198,13 @@ def _mail(mail: MailTold) -> Iterator[Entry]:
         yield Entry(at=mail.link_used_at, kind="mail", tone=Tone.GOOD, what="Its owner pressed the link of a mail")
 
 
-def _before_the_events(grant: GrantView, history: History, before: datetime | None) -> Iterator[Entry]:
+def _before_the_events(grant: GrantView, history: History) -> Iterator[Entry]:
     """Yield what the row itself remembers of its beginning, where no event does any more."""
     told = {event.type for event in history.events}
-    if EventType.GRANT_CREATED not in told and (before is None or grant.created_at < before):
+    if EventType.GRANT_CREATED not in told:
         yield Entry(at=grant.created_at, kind="event", tone=Tone.GOOD, what=_first_up(plain_event("grant.created")))
     consented = grant.consented_at
-    if consented is not None and consented < grant.created_at and (before is None or consented < before):
+    if consented is not None and consented < grant.created_at:
         yield Entry(at=consented, kind="event", tone=Tone.GOOD, what="Its owner consented")
 
 
