@@ -78,7 +78,7 @@ def test_operator_mails_many_after_seeing_who_gets_what(page: Page, world: Conso
     page.get_by_label("State").select_option("reconsent_required")
     page.get_by_role("button", name="Search").click()
     page.get_by_role("link", name="Mail all that need their owner …").click()
-    page.get_by_label("All that need their owner, of").select_option("other")
+    page.get_by_label("All that need their owner now or soon, of").select_option("other")
     page.get_by_role("button", name="Show").click()
     expect(page.get_by_role("heading", name="1 mail about 1 grant")).to_be_visible()
     expect(page.get_by_role("table", name="Who gets what")).to_contain_text("grace@example.com")

@@ -14,7 +14,21 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, cast, func, literal, literal_column, select, text, true, tuple_, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    cast,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    text,
+    true,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import InstrumentedAttribute
@@ -57,6 +71,7 @@ class Search:
     after: Key | None = None  #: the last grant of the page before
     before: Key | None = None  #: the first grant of the page behind
     limit: int = 50
+    walks: bool = False  #: for a text: walk along all grants in their order, and leave none out
 
     @property
     def is_refreshed(self) -> bool:
@@ -141,25 +156,29 @@ def _filters(search: Search) -> list[ColumnElement[bool]]:
 
 def _beginning(search: Search, clients: Sequence[str], at_most: int) -> Select[tuple[UUID]]:
     """Select the ids of grants whose subject or address begins with a text, or whose account or id it is."""
+    parts = [
+        select(Grant.id).where(*condition, *_filters(search)).limit(at_most) for condition in _begins(search, clients)
+    ]
+    every = union_all(*(part.subquery().select() for part in parts)).subquery()
+    return select(every.c.id).distinct().limit(at_most)
+
+
+def _begins(search: Search, clients: Sequence[str]) -> list[list[ColumnElement[bool]]]:
+    """Return what holds for a grant that begins with a text: all of one of these."""
     wanted = search.text or ""
     begin, end = (func.lower(cast(literal(text), Text)) for text in (wanted, wanted + _BEHIND_ALL))
-    parts = []
+    begins: list[list[ColumnElement[bool]]] = []
     for column in (Grant.subject, Grant.email):
         lowered = func.lower(column)
         # The operators of text_pattern_ops: they compare letter by letter, whatever the database's collation.
         condition = lowered.op("~>=~")(begin) & lowered.op("~<~")(end)
-        parts.append(select(Grant.id).where(condition, column.is_not(None), *_filters(search)).limit(at_most))
+        begins.append([condition, column.is_not(None)])
     # Along an index by client and account that there is anyway.
     names = cast(literal(list(clients), ARRAY(Text())), ARRAY(Text()))
-    parts.append(
-        select(Grant.id)
-        .where(Grant.client == func.any(names), Grant.account == wanted, *_filters(search))
-        .limit(at_most)
-    )
+    begins.append([Grant.client == func.any(names), Grant.account == wanted])
     with contextlib.suppress(ValueError):
-        parts.append(select(Grant.id).where(Grant.id == UUID(wanted), *_filters(search)))
-    every = union_all(*(part.subquery().select() for part in parts)).subquery()
-    return select(every.c.id).distinct().limit(at_most)
+        begins.append([Grant.id == UUID(wanted)])
+    return begins
 
 
 def _page(search: Search, clients: Sequence[str], begins_at_most: int) -> Select[Any]:
@@ -176,6 +195,8 @@ def _page(search: Search, clients: Sequence[str], begins_at_most: int) -> Select
         conditions.append(tuple_(first, second) < bound if is_descending else tuple_(first, second) > bound)
     sorting = (first.desc(), second.desc()) if is_descending else (first, second)
     statement = select(*VIEWED, literal_column("0").label("looked_at")).order_by(*sorting).limit(search.limit)
+    if search.text and search.walks:
+        return statement.where(or_(*(and_(*condition) for condition in _begins(search, clients))), *conditions)
     if search.text:
         begins = _beginning(search, clients, begins_at_most).cte("begins").prefix_with("MATERIALIZED")
         looked_at = select(func.count()).select_from(begins).scalar_subquery().label("looked_at")

@@ -74,6 +74,12 @@ _IN_NEED: Final = text(f"""
             OR (g.client, g.subject) > (CAST(:after_client AS text), CAST(:after_subject AS text)))
      ORDER BY g.client, g.subject LIMIT :limit
 """)  # noqa: S608 -- the inserted part is a constant
+_ENDING: Final = text("""
+    SELECT count(*) FROM grants AS g
+     WHERE g.state <> 'reconsent_required'
+       AND g.id = ANY(ARRAY(SELECT m.grant_id FROM reconsent_mails AS m WHERE m.kind = 'expiring' AND m.death > now()))
+       AND (CAST(:client AS text) IS NULL OR g.client = CAST(:client AS text))
+""")
 _REPLACE: Final = text("""
     UPDATE reconsent_mails AS m SET state = 'cancelled', last_error = 'another mail was asked for'
       FROM unnest(CAST(:grants AS uuid[]), CAST(:deaths AS timestamptz[])) AS w (grant_id, death)
@@ -130,6 +136,11 @@ class MailAddressees:
         looked_for = {"client": client, "after_client": after_client, "after_subject": after_subject, "limit": limit}
         async with self._engine.connect() as connection:
             return [_candidate(row) for row in await connection.execute(_IN_NEED, {**self._clients, **looked_for})]
+
+    async def count_ending(self, client: str | None) -> int:
+        """Count the grants that do not need their owner yet, and whose consent ends soon; of one client, or of all."""
+        async with self._engine.connect() as connection:
+            return int((await connection.execute(_ENDING, {"client": client})).scalar_one())
 
     async def ask(self, candidates: Sequence[Candidate], kind: MailKind) -> dict[UUID, UUID]:
         """Ask for a mail about each of these grants, due at once; returns the mails' ids by grant.

@@ -41,11 +41,14 @@ class MailRequests:
             found += await self._ask(page, asker, dry_run=dry_run)
         return found
 
-    async def ask_all(self, client: str | None, *, dry_run: bool = False) -> AsyncIterator[list[Asked]]:
+    async def ask_all(
+        self, client: str | None, *, after: tuple[str, str] | None = None, dry_run: bool = False
+    ) -> AsyncIterator[list[Asked]]:
         """Ask for a mail about every grant that needs its owner, some hundreds at a time.
 
         Args:
             client: only this client's; None: all.
+            after: client and subject of the last grant that was asked about before; None: begin with the first.
             dry_run: only say what would be.
 
         Raises:
@@ -54,7 +57,6 @@ class MailRequests:
         """
         if client is not None:
             self.registry.client(client)
-        after: tuple[str, str] | None = None
         while True:
             page = await self.addressees.in_need(client=client, after=after, limit=PAGE)
             if page:

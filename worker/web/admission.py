@@ -7,7 +7,7 @@ session (`worker.web.page_route`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Annotated, Final, overload
@@ -136,10 +136,34 @@ async def write_down(
         grant_id=noted.grant_id or _grant_of(request),
         details={name: _plain(value) for name, value in noted.details.items()},
     )
+    await _store(container, entry)
+
+
+async def write_down_each(
+    request: Request, container: Container, act: Act, caller: Caller, grants: Iterable[tuple[str, UUID]]
+) -> None:
+    """Write an entry into the audit log for each grant that one act was about.
+
+    Args:
+        request: tells from where.
+        container: has the log.
+        act: what was done.
+        caller: who did it.
+        grants: each with its client.
+
+    """
+    actor = Actor.of(caller, address_of(request, container))
+    await _store(
+        container, *(AuditEntry(actor=actor, act=act, client=client, grant_id=grant_id) for client, grant_id in grants)
+    )
+
+
+async def _store(container: Container, *entries: AuditEntry) -> None:
     try:
-        await container.audit.write(entry)
+        await container.audit.write(*entries)
     except AWAY as error:
-        log.error("audit_entry_not_stored", error=type(error).__name__, entry=str(entry))  # noqa: TRY400 -- all is said
+        for entry in entries:
+            log.error("audit_entry_not_stored", error=type(error).__name__, entry=str(entry))  # noqa: TRY400 -- all is said
 
 
 def address_of(request: Request, container: Container) -> str | None:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from worker.domain.facts import Keep
 from worker.domain.grant import ROTATED_STATES, GrantState
+from worker.domain.reconsent import MailMode
 from worker.exposition import SandboxCounts
 from worker.oauth.client import Client
 from worker.storage.client_figures import ClientFigures
@@ -74,13 +75,23 @@ def findings(
     if owners := _count(overview, GrantState.RECONSENT_REQUIRED):
         need = f"{_grants(owners)} {plain_state(GrantState.RECONSENT_REQUIRED, owners)}"
         advice = (
-            "Owners are mailed by themselves. See who has not come back, and mail again."
+            _who_mails(overview, clients)
             if sends
             else "Nobody is mailed: set EVERGRANT_SMTP_URL and EVERGRANT_MAIL_FROM."
         )
         link = Way(label="Show them", href=f"/grants?state={GrantState.RECONSENT_REQUIRED}&sort=-since")
         found.append(Finding(tone=Tone.WATCH, headline=need, advice=advice, way=link))
     return sorted(found, key=lambda finding: finding.tone is not Tone.BAD) or [_all_well(overview)]
+
+
+def _who_mails(overview: Overview, clients: Mapping[str, Client]) -> str:
+    needing = [found.client for found in overview.clients if found.states.get(GrantState.RECONSENT_REQUIRED)]
+    manual = [name for name in needing if name in clients and clients[name].reconsent_mails is MailMode.MANUAL]
+    automatic = "Owners are mailed automatically when their grant has just died. See who has not come back."
+    if not manual:
+        return automatic
+    by_hand = f'Nobody mails the owners of {", ".join(manual)} (reconsent_mails is "manual"): mail them.'
+    return by_hand if len(manual) == len(needing) else f"{automatic} {by_hand}"
 
 
 def _promise_broken(sandbox: SandboxCounts | None) -> Iterator[Finding]:

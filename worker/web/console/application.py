@@ -8,6 +8,7 @@ from worker.web.console import (
     access_page,
     audit_page,
     bulk_page,
+    bulk_send,
     clients_page,
     csv_export,
     grant_acts,
@@ -24,6 +25,7 @@ ROUTERS: Final = (
     grant_list.router,
     csv_export.router,
     bulk_page.router,  # before what takes any id
+    bulk_send.router,
     grant_page.router,
     grant_acts.router,
     clients_page.router,

@@ -1,4 +1,4 @@
-"""Mailing many owners at once: first who would get what and who not, then the mails."""
+"""Mailing many owners at once: first who would get what and who not."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from http import HTTPStatus
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import Form, Query
-from fastapi.responses import HTMLResponse, Response
+from fastapi import Query
+from fastapi.responses import HTMLResponse
 
-from worker.domain.audit import Act
 from worker.domain.errors import ConfigurationError
 from worker.domain.grant import GrantState
-from worker.domain.reconsent import EXPLAINED, Asker, WhyNot
+from worker.domain.reconsent import EXPLAINED, Asker
 from worker.domain.roles import Role
 from worker.storage.grant_counts import count_grants
 from worker.usecases.ask_owners import Asked
-from worker.web.console.frame import Console, TheConsole, go_to
+from worker.web.console.frame import Console, TheConsole
 from worker.web.console.said import read_said
-from worker.web.page_route import Refused, TheNotes, page_router
+from worker.web.page_route import Refused, page_router
+from worker.web.pages import Link
 
 router = page_router()
 
@@ -30,7 +30,6 @@ PREVIEWED: Final = 2_000
 NAMED: Final = 20
 
 Ids = Annotated[list[UUID] | None, Query(alias="id", max_length=1_000)]
-IdsOfForm = Annotated[list[UUID] | None, Form(alias="id", max_length=1_000)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,35 +45,46 @@ class Group:
         return sum(asked.candidate.braked for asked in self.grants)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InNeed:
+    """How many grants a mail to all owners is about."""
+
+    dead: int  #: they need their owner
+    ending: int  #: their consent ends soon
+
+    @property
+    def total(self) -> int:
+        """How many there are in all."""
+        return self.dead + self.ending
+
+
 @router.page("/grants/reconsent", Role.OPERATOR)
 async def preview(
     console: TheConsole,
     *,
     ids: Ids = None,
+    chosen: Annotated[bool, Query()] = False,
     client: Annotated[str | None, Query()] = None,
     said: Annotated[str | None, Query()] = None,
     count: Annotated[int | None, Query()] = None,
     left: Annotated[int | None, Query()] = None,
 ) -> HTMLResponse:
     """Say who would get what; nothing is changed."""
+    if chosen and not ids:
+        raise nobody_chosen()
     wanted = client or console.person.client
-    asked = await _named(console, ids, dry_run=True) if ids else await _all(console, wanted)
+    asked = await named(console, ids, dry_run=True) if ids else await _all(console, wanted)
     mailed = [one for one in asked if one.why_not is None]
-    async with console.container.engine.connect() as connection:
-        counts = await count_grants(connection)
-    needing = sum(
-        states.get(GrantState.RECONSENT_REQUIRED, 0)
-        for name, states in counts.items()
-        if wanted in {None, name} and console.person.sees(name)
-    )
+    is_cut = not ids and len(asked) >= PREVIEWED
+    dead = sum(one.candidate.addressee.state is GrantState.RECONSENT_REQUIRED for one in asked)
     return console.show(
         "reconsent_bulk.html",
         ids=ids or (),
         client=wanted,
         names=sorted(console.clients),
         looked_at=len(asked),
-        needing=needing,
-        is_cut=not ids and len(asked) >= PREVIEWED,
+        in_need=await in_need(console, wanted) if is_cut else InNeed(dead=dead, ending=len(asked) - dead),
+        is_cut=is_cut,
         mails=_grouped((one.candidate.addressee.recipient or "", one) for one in mailed),
         grants=len(mailed),
         left_out=_grouped((EXPLAINED[one.why_not], one) for one in asked if one.why_not is not None),
@@ -84,32 +94,20 @@ async def preview(
     )
 
 
-@router.act("/grants/reconsent", Role.OPERATOR, Act.RECONSENT_SENT)
-async def send(
-    console: TheConsole, notes: TheNotes, ids: IdsOfForm = None, client: Annotated[str, Form()] = ""
-) -> Response:
-    """Ask for the mails."""
-    requests = console.container.mails.requests
-    wanted = client or console.person.client
-    notes.client = wanted
-    if not requests.sends:
-        notes.failed = True
-        return go_to("/grants/reconsent", {"said": "no_mail_server"})
-    reasons: list[WhyNot | None] = []
-    if ids:
-        reasons += [one.why_not for one in await _named(console, ids, dry_run=False)]
-    else:
-        try:
-            async for page in requests.ask_all(_own(console, wanted)):
-                reasons += [one.why_not for one in page]
-        except ConfigurationError as error:
-            raise Refused(HTTPStatus.NOT_FOUND, "There is no such client", f"{error}.") from None
-    count = sum(reason is None for reason in reasons)
-    notes.details |= {"grants": count, "left_out": len(reasons) - count}
-    return go_to("/grants/reconsent", {"said": "asked", "count": count, "left": len(reasons) - count, "client": wanted})
+async def in_need(console: Console, client: str | None) -> InNeed:
+    """Count what a mail to all owners is about, of one client or of all that somebody sees."""
+    async with console.container.engine.connect() as connection:
+        counts = await count_grants(connection)
+    dead = sum(
+        states.get(GrantState.RECONSENT_REQUIRED, 0)
+        for name, states in counts.items()
+        if client in {None, name} and console.person.sees(name)
+    )
+    return InNeed(dead=dead, ending=await console.container.mails.requests.addressees.count_ending(client))
 
 
-async def _named(console: Console, ids: Sequence[UUID], *, dry_run: bool) -> list[Asked]:
+async def named(console: Console, ids: Sequence[UUID], *, dry_run: bool) -> list[Asked]:
+    """Ask about grants by their ids, those that are the person's business."""
     requests = console.container.mails.requests
     chosen = list(dict.fromkeys(ids))
     if console.person.client is not None:  # another client's grants are not even there
@@ -121,7 +119,7 @@ async def _named(console: Console, ids: Sequence[UUID], *, dry_run: bool) -> lis
 async def _all(console: Console, client: str | None) -> list[Asked]:
     found: list[Asked] = []
     try:
-        async for page in console.container.mails.requests.ask_all(_own(console, client), dry_run=True):
+        async for page in console.container.mails.requests.ask_all(own(console, client), dry_run=True):
             found += page
             if len(found) >= PREVIEWED:
                 break
@@ -130,10 +128,23 @@ async def _all(console: Console, client: str | None) -> list[Asked]:
     return found
 
 
-def _own(console: Console, client: str | None) -> str | None:
+def own(console: Console, client: str | None) -> str | None:
+    """Return a client that is the person's business.
+
+    Raises:
+        Refused: 403.
+
+    """
     if client is not None and not console.person.sees(client):
         raise Refused(HTTPStatus.FORBIDDEN, "You may not do this", "Your role is for another client.")
     return client
+
+
+def nobody_chosen() -> Refused:
+    """Return the refusal of a choice that is empty: it must not stand for everybody."""
+    text = "Nobody is mailed. Go back, and choose the grants whose owners are to be mailed."
+    back = Link(label="Grants that need their owner", href="/grants?state=reconsent_required")
+    return Refused(HTTPStatus.BAD_REQUEST, "No grant was chosen", text, links=(back,))
 
 
 def _grouped(named: Iterable[tuple[str, Asked]]) -> list[Group]:

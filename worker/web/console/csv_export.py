@@ -20,13 +20,13 @@ from worker.storage.grant_search import GrantSearch, Order, Search, key_of
 from worker.storage.grants import GrantView
 from worker.web.console.frame import TheConsole
 from worker.web.console.grant_list import Asked
-from worker.web.page_route import page_router
+from worker.web.page_route import TheNotes, page_router
 
 router = page_router()
 
 #: Grants read at once.
 _AT_ONCE: Final = 1_000
-#: Of a search by text so many come at most: they are sorted in one go.
+#: Of a search by text so many are sorted in one go; for more, all grants are walked along in their order.
 BEGINS_AT_MOST: Final = 20_000
 _COLUMNS: Final = (
     "id",
@@ -54,14 +54,17 @@ _ANOTHER_CELL: Final = re.compile(r"""([;\t\r\n])(?=["\s]*[=+\-@])""")
 
 
 @router.page("/grants.csv", Role.READER, act=Act.GRANTS_EXPORTED)
-async def export(console: TheConsole, asked: Annotated[Asked, Query()]) -> StreamingResponse:
+async def export(console: TheConsole, notes: TheNotes, asked: Annotated[Asked, Query()]) -> StreamingResponse:
     """Give all grants that are looked for, in the order of client and subject."""
     search = asked.search(console.person.client)
+    notes.client = search.client
+    # Not the text: it may be somebody's address, and the log forgets nothing for a year.
+    notes.details |= {"state": search.state, "reason": search.reason, "by_text": search.text is not None}
     search = replace(search, order=Order.SUBJECT, descending=False, after=None, before=None, limit=_AT_ONCE)
     async with console.container.engine.connect() as connection:
         clients = sorted(await count_grants(connection))
     return StreamingResponse(
-        _lines(GrantSearch(console.container.engine), search, clients),
+        csv_lines(GrantSearch(console.container.engine), search, clients),
         media_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": 'attachment; filename="grants.csv"'},
     )
@@ -73,12 +76,27 @@ def safe(cell: str) -> str:
     return f"'{kept}" if kept.startswith(_FORMULA) else kept
 
 
-async def _lines(grants: GrantSearch, search: Search, clients: Sequence[str]) -> AsyncIterator[str]:
+async def csv_lines(
+    grants: GrantSearch, search: Search, clients: Sequence[str], *, begins_at_most: int = BEGINS_AT_MOST
+) -> AsyncIterator[str]:
+    """Give all of what is looked for, the heading first.
+
+    Args:
+        grants: where it is looked for.
+        search: what is looked for, by client and subject; its limit is how many are read at once.
+        clients: the names of all clients that have grants.
+        begins_at_most: where fewer begin with the text, they are found by it and sorted in one go.
+
+    """
     yield _written([_COLUMNS])
     if search.text is not None:
-        search = replace(search, limit=BEGINS_AT_MOST)
+        few = await grants.find(replace(search, limit=begins_at_most), clients, begins_at_most=begins_at_most)
+        if not few.is_cut:
+            yield _written(_row(grant) for grant in few.grants)
+            return
+        search = replace(search, walks=True)
     while True:
-        found = await grants.find(search, clients, begins_at_most=BEGINS_AT_MOST)
+        found = await grants.find(search, clients)
         yield _written(_row(grant) for grant in found.grants)
         if not found.has_after:
             return

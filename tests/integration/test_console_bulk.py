@@ -1,0 +1,105 @@
+"""Mails to many owners from the console: part by part, about those that were chosen alone, each in the audit log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.conftest import WebMaker
+from tests.support.database import execute, rows, value
+from tests.support.mailing import CONFIGURATION, dead
+from tests.support.running_web import RunningWeb
+from tests.support.signing_in import signed_in
+from worker.domain.roles import Role
+from worker.web.console import bulk_send
+
+PATH = "/grants/reconsent"
+#: Nobody connects there: mails are asked for, and no worker sends them.
+SMTP = "smtp://127.0.0.1:9"
+
+
+@pytest.fixture
+def web(make_web: WebMaker) -> Iterator[RunningWeb]:
+    """Serve an installation with two clients."""
+    with make_web(CONFIGURATION, smtp_url=SMTP) as running:
+        yield running
+
+
+def entries(web: RunningWeb) -> list[tuple[object, ...]]:
+    """Return what the audit log says of mails: the client, the grant's subject, and how many."""
+    query = "SELECT client, subject, details FROM audit_log WHERE act = 'reconsent.send' ORDER BY id"
+    return [tuple(row) for row in web.run(rows(web.container, query))]
+
+
+def hidden(page: httpx.Response) -> dict[str, str]:
+    """Return the hidden fields of a page's form that goes on."""
+    form = page.text[page.text.index('id="go-on"') :]
+    return dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form))
+
+
+def test_many_are_mailed_part_by_part(web: RunningWeb, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request looks at a part and leads to the next; each part is in the log, and nobody is mailed twice."""
+    monkeypatch.setattr("worker.usecases.ask_owners.PAGE", 2)
+    monkeypatch.setattr(bulk_send, "AT_ONCE", 4)
+    for number in range(7):
+        web.run(dead(web.container, f"owner-{number}"))
+    with signed_in(web) as http:
+        first = http.post(PATH)
+        assert (first.status_code, "4 of about 7" in first.text, "/static/go_on.js" in first.text) == (200, True, True)
+        last = http.post(PATH, data=hidden(first))
+        assert last.headers["location"] == f"{PATH}?said=asked&count=7&left=0"
+        again = http.post(PATH, data=hidden(first))
+        assert "count=4&left=3" in again.headers["location"]
+    assert web.run(value(web.container, "SELECT count(*) FROM reconsent_mails")) == 7
+    counts = [(details["grants"], details["left_out"]) for _client, _subject, details in entries(web)]  # type: ignore[index]
+    assert counts == [(4, 0), (3, 0), (0, 3)]
+
+
+def test_who_was_chosen_is_in_the_log_and_nobody_chosen_is_nobody(web: RunningWeb) -> None:
+    """Each chosen grant has its own entry, under its own client, whatever the form says; an empty choice is refused."""
+    chosen = web.run(dead(web.container, "chosen"))
+    web.run(dead(web.container, "other"))
+    with signed_in(web, Role.OPERATOR, client="acme-main") as http:
+        assert http.get(PATH, params={"chosen": "1"}).status_code == 400
+        assert http.post(PATH, data={"chosen": "1"}).status_code == 400
+        assert web.run(value(web.container, "SELECT count(*) FROM reconsent_mails")) == 0
+        preview = http.get(PATH, params={"chosen": "1", "id": str(chosen)}).text
+        assert "1 grant was looked at" in preview
+        sent = http.post(PATH, data={"chosen": "1", "id": str(chosen), "client": "acme-crm"})
+        assert "count=1&left=0&client=acme-main" in sent.headers["location"]
+        assert http.post(PATH, data={"client": "acme-crm"}).status_code == 403
+    assert [entry[:2] for entry in entries(web)] == [
+        (None, None),
+        ("acme-main", "chosen"),
+        ("acme-main", None),
+        (None, None),
+    ]
+    assert web.run(value(web.container, "SELECT count(*) FROM reconsent_mails")) == 1
+
+
+def test_a_preview_counts_both_kinds(web: RunningWeb, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grants that need their owner, and living ones whose consent ends soon, are counted apart, cut or not."""
+    web.run(dead(web.container, "dead"))
+    for number in range(2):
+        soon = web.run(dead(web.container, f"soon-{number}"))
+        web.run(
+            execute(
+                web.container,
+                """
+                WITH one AS (UPDATE grants SET state = 'active', state_reason = NULL, rotate_at = now() WHERE id = :id
+                             RETURNING *)
+                INSERT INTO reconsent_mails (id, grant_id, client, subject, death, kind, recipient, state)
+                SELECT gen_random_uuid(), id, client, subject, now() + interval '3 days', 'expiring', email, 'sent'
+                  FROM one
+                """,
+                id=soon,
+            )
+        )
+    with signed_in(web) as http:
+        assert "3 grants were looked at: 1 that need their owner, 2 whose consent ends soon" in http.get(PATH).text
+        monkeypatch.setattr("worker.web.console.bulk_page.PREVIEWED", 1)
+        cut = http.get(PATH, params={"client": "acme-main"}).text
+        assert "Of 1 grants that need their owner and 2 whose consent ends soon" in cut
