@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import ContainerMaker, WebMaker
 from tests.support.api import api, once, problem
-from tests.support.database import everything_in, execute, value
+from tests.support.database import everything_in, execute, rows, value
 from tests.support.running_web import RunningWeb
 from tests.support.sandbox_clients import SandboxClient, adopt, register
 from tests.support.tcp_proxy import TcpProxy
@@ -72,6 +72,8 @@ def test_an_act_is_done_once(
 
     assert generations == {1}
     assert sandbox.control.report().refreshes_presented == 1
+    told = "SELECT count(*) FILTER (WHERE details ? 'replayed'), count(*) FROM audit_log WHERE act = 'grant.refresh'"
+    assert [tuple(row) for row in web.run(rows(web.container, told))] == [(4, 5)], "four are told from the one done"
     http.delete(f"/v1/grants/{grant_id}")
     refused = [http.post(f"/v1/grants/{grant_id}/resume", headers=other) for _ in range(2)]
     assert refused[0].json() == problem(refused[1], 409, "grant-revoked")

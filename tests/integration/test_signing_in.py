@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from uuid import UUID
@@ -55,6 +56,26 @@ def test_a_link_signs_in_once(web: RunningWeb, http: httpx.Client) -> None:
     assert "evergrant console link" in second.text
     entry = web.run(rows(web.container, "SELECT act, outcome, kind, actor, role, address FROM audit_log"))
     assert [tuple(row) for row in entry] == [("sign_in", "done", "person", "ada", "reader", "127.0.0.1")]
+
+
+def test_a_link_is_used_up_with_the_session_that_it_begins_or_not_at_all(web: RunningWeb, http: httpx.Client) -> None:
+    """Where the session cannot be stored the link is as good as before, and signs in when it can."""
+    path = link(web)
+    web.run(execute(web.container, "ALTER TABLE sessions ADD CONSTRAINT full_now CHECK (name <> 'ada')"))
+    assert http.get(path).status_code == 500
+    web.run(execute(web.container, "ALTER TABLE sessions DROP CONSTRAINT full_now"))
+    assert http.get(path).headers["location"] == "/"
+
+
+def test_two_links_of_one_name_are_two_people(web: RunningWeb) -> None:
+    """A link that names nobody is for the service's user: who signs out everywhere ends no other link's session."""
+    with httpx.Client(base_url=web.url, trust_env=False) as one, httpx.Client(base_url=web.url, trust_env=False) as two:
+        for browser in (one, two):
+            browser.get(link(web))
+        found = re.search(rf'name="{CSRF_FIELD}" value="([^"]+)"', one.get("/").text)
+        assert found is not None
+        assert one.post("/sign-out/everywhere", data={CSRF_FIELD: found[1]}).headers["location"] == "/sign-in"
+        assert (one.get("/").status_code, two.get("/").status_code) == (303, 200)
 
 
 def test_a_link_that_has_run_out_or_was_made_up_signs_nobody_in(web: RunningWeb, http: httpx.Client) -> None:

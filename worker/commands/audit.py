@@ -24,16 +24,23 @@ def audit(
     act: Annotated[Act | None, typer.Option(help="Only acts of this kind.")] = None,
     who: Annotated[str | None, typer.Option(help="Only what somebody of this name did.")] = None,
     before: Annotated[int | None, typer.Option(min=1, help="Only entries before the one of this id.")] = None,
+    tokens: Annotated[
+        bool, typer.Option("--tokens/--no-tokens", help="With the access tokens that were given out, or without.")
+    ] = True,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = _SHOWN,
     as_json: AsJson = False,
 ) -> None:
     """List who did what, the newest first. Access tokens that were given out in one second are one entry.
 
+    Where many are given out, --no-tokens shows the rest, and finds it at once.
+
     Example: evergrant audit --grant 018f3c5e-0000-4000-8000-000000000000
     """
 
     async def work(container: Container) -> Sequence[AuditLine]:
-        return await container.audit.list(client=client, grant_id=grant, act=act, actor=who, before=before, limit=limit)
+        return await container.audit.list(
+            client=client, grant_id=grant, act=act, actor=who, before=before, tokens=tokens, limit=limit
+        )
 
     found = with_container(work)
     if as_json:

@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from worker.domain.roles import Role
 
@@ -22,7 +22,7 @@ class Person:
     """Who has signed in: known by issuer and subject, shown by name."""
 
     issuer: str  #: of the OpenID provider, or "link"
-    subject: str
+    subject: str  #: its `sub`, or the link's id: many links are made for one name
     name: str
     role: Role
     client: str | None
@@ -43,6 +43,17 @@ class SessionView:
     created_at: datetime
     last_used_at: datetime
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSession:
+    """A session that begins."""
+
+    id: UUID
+    secret_hash: bytes
+    address: str | None  #: of the machine that it came from
+    agent: str | None  #: what the browser calls itself
+    lifetime: timedelta
 
 
 _ADD: Final = text("""
@@ -72,6 +83,23 @@ _END_ALL: Final = text("""
 """)
 
 
+async def add_session(connection: AsyncConnection, session: NewSession, person: Person) -> None:
+    """Remember a session by the hash of its secret, in the connection's transaction."""
+    columns = {
+        "id": session.id,
+        "secret_hash": session.secret_hash,
+        "issuer": person.issuer,
+        "subject": person.subject,
+        "name": person.name,
+        "role": person.role.value,
+        "client": person.client,
+        "address": session.address,
+        "agent": session.agent,
+        "lifetime": session.lifetime,
+    }
+    await connection.execute(_ADD, columns)
+
+
 class SessionStore:
     """Adds sessions, finds them and ends them. `idle` is how long one lives without being used."""
 
@@ -79,31 +107,10 @@ class SessionStore:
         self._engine = engine
         self._idle = idle
 
-    async def add(
-        self,
-        session_id: UUID,
-        secret_hash: bytes,
-        person: Person,
-        *,
-        address: str | None,
-        agent: str | None,
-        lifetime: timedelta,
-    ) -> None:
+    async def add(self, session: NewSession, person: Person) -> None:
         """Remember a session by the hash of its secret."""
-        columns = {
-            "id": session_id,
-            "secret_hash": secret_hash,
-            "issuer": person.issuer,
-            "subject": person.subject,
-            "name": person.name,
-            "role": person.role.value,
-            "client": person.client,
-            "address": address,
-            "agent": agent,
-            "lifetime": lifetime,
-        }
         async with self._engine.begin() as connection:
-            await connection.execute(_ADD, columns)
+            await add_session(connection, session, person)
 
     async def find(self, secret_hash: bytes) -> SessionView | None:
         """Return the session of a secret's hash; None where it is unknown, ended, too old or was too long unused."""

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker.domain.roles import Role
-from worker.storage.sessions import Person
+from worker.storage.sessions import NewSession, Person, add_session
 
 #: What stands for an issuer in the session of somebody who came by a link.
 BY_LINK: Final = "link"
@@ -22,7 +22,7 @@ _ADD: Final = text("""
 _USE: Final = text("""
     UPDATE sign_in_links SET used_at = now()
      WHERE secret_hash = :secret_hash AND used_at IS NULL AND expires_at > now()
-    RETURNING name, role, client
+    RETURNING id, name, role, client
 """)
 
 
@@ -47,10 +47,16 @@ class SignInLinks:
         async with self._engine.begin() as connection:
             await connection.execute(_ADD, columns)
 
-    async def use(self, secret_hash: bytes) -> Person | None:
-        """Use a link up and return whom it signs in; None where it is unknown, used or past its end."""
+    async def use(self, secret_hash: bytes, session: NewSession) -> Person | None:
+        """Use a link up and begin a session, both or neither; return whose it is.
+
+        None where the link is unknown, used or past its end, and then no session begins.
+        """
         async with self._engine.begin() as connection:
             row = (await connection.execute(_USE, {"secret_hash": secret_hash})).one_or_none()
-        if row is None:
-            return None
-        return Person(issuer=BY_LINK, subject=row.name, name=row.name, role=Role(row.role), client=row.client)
+            if row is None:
+                return None
+            # By the link and not by the name, which is the service's user for whoever gives none.
+            person = Person(issuer=BY_LINK, subject=str(row.id), name=row.name, role=Role(row.role), client=row.client)
+            await add_session(connection, session, person)
+        return person

@@ -338,7 +338,7 @@ class SessionRow(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     #: SHA-256 of what the cookie holds: whoever reads this table has no session.
     secret_hash: Mapped[bytes]
-    #: Who it is: the OpenID provider and its `sub`, or "link" and the name that the link was made for.
+    #: Who it is: the OpenID provider and its `sub`, or "link" and the link's id.
     issuer: Mapped[str]
     subject: Mapped[str]
     name: Mapped[str]

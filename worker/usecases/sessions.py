@@ -10,7 +10,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -19,7 +19,7 @@ from worker.domain.roles import Caller, CallerKind, Role
 from worker.domain.secret import Secret
 from worker.oauth.registry import Registry
 from worker.storage.sealing import KeyRing
-from worker.storage.sessions import Person, SessionStore, SessionView
+from worker.storage.sessions import NewSession, Person, SessionStore, SessionView
 from worker.storage.sign_in_links import SignInLinks
 
 #: 256 bits: nobody guesses one.
@@ -66,23 +66,41 @@ class Sessions:
             agent: what the browser calls itself.
 
         """
-        secret, session_id = self.random_bytes(_SECRET_BYTES), self.new_id()
-        shown = Person(
-            issuer=person.issuer,
-            subject=person.subject,
-            name=_short(person.name) or person.subject,
-            role=person.role,
-            client=person.client,
+        secret, session = self._new(address, agent)
+        shown = replace(person, name=_short(person.name) or person.subject)
+        await self.store.add(session, shown)
+        return session.id, self._cookie(secret)
+
+    async def begin_by_link(
+        self, link: Secret, *, address: str | None, agent: str | None
+    ) -> tuple[Person, UUID, Secret] | None:
+        """Use a link's last part up and begin a session, both or neither.
+
+        Args:
+            link: the link's last part.
+            address: of the machine that it came from.
+            agent: what the browser calls itself.
+
+        Returns:
+            Whose session it is, its id and what its cookie holds; None where the link is unknown, used or past its end.
+
+        """
+        used = self._secret_of(link)
+        if used is None:
+            return None
+        secret, session = self._new(address, agent)
+        person = await self.links.use(_hash(used), session)
+        return (person, session.id, self._cookie(secret)) if person is not None else None
+
+    def _new(self, address: str | None, agent: str | None) -> tuple[bytes, NewSession]:
+        secret = self.random_bytes(_SECRET_BYTES)
+        session = NewSession(
+            id=self.new_id(), secret_hash=_hash(secret), address=address, agent=_short(agent), lifetime=self.lifetime
         )
-        await self.store.add(
-            session_id,
-            _hash(secret),
-            shown,
-            address=address,
-            agent=_short(agent),
-            lifetime=self.lifetime,
-        )
-        return session_id, Secret(_text(secret + self.keys.sign(_SESSION + secret)))
+        return secret, session
+
+    def _cookie(self, secret: bytes) -> Secret:
+        return Secret(_text(secret + self.keys.sign(_SESSION + secret)))
 
     async def recognize(self, cookie: Secret, *, in_use: bool) -> SignedIn | None:
         """Return whose session a cookie is of; None where it is none of ours, or one that has ended.
@@ -143,17 +161,13 @@ class Sessions:
         if client is not None:
             self.registry.client(client)
         secret = self.random_bytes(_SECRET_BYTES)
-        await self.links.add(self.new_id(), _hash(secret), name=name, role=role, client=client, lifetime=lifetime)
+        shown = _short(name) or name
+        await self.links.add(self.new_id(), _hash(secret), name=shown, role=role, client=client, lifetime=lifetime)
         return Secret(_text(secret + self.keys.sign(_LINK + secret)))
 
     def is_link(self, link: Secret) -> bool:
         """Tell whether a link's last part was made here, used or not; no table is asked."""
         return self._secret_of(link) is not None
-
-    async def use_link(self, link: Secret) -> Person | None:
-        """Use a link's last part up and return whom it signs in; None where it is unknown, used or past its end."""
-        secret = self._secret_of(link)
-        return await self.links.use(_hash(secret)) if secret is not None else None
 
     def _secret_of(self, link: Secret) -> bytes | None:
         found = _bytes(link)

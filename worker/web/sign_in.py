@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Final
 from urllib.parse import urlencode
+from uuid import UUID
 
 from fastapi import Query, Request
 from fastapi.responses import RedirectResponse, Response
@@ -61,12 +62,18 @@ async def by_link(request: Request, link: str, container: TheContainer, pages: T
     ):
         return too_often(pages)
     try:
-        person = await container.sessions.use_link(Secret(link))
-        if person is None:
+        begun = await container.sessions.begin_by_link(
+            Secret(link), address=address_of(request, container), agent=request.headers.get("user-agent")
+        )
+        if begun is None:
             text = "Each link signs in once and for an hour. `evergrant console link` prints another one."
             again = Link(label="Sign in", href=SIGN_IN)
             return pages.message(HTTPStatus.GONE, "This link was used or has run out", text, links=[again])
-        return await begin_session(request, container, person, FIRST_PAGE, by="link")
+        person, session_id, cookie = begun
+        await _end_former(request, container)
+        return await _enter(
+            request, container, person, session_id=session_id, cookie=cookie, return_to=FIRST_PAGE, by="link"
+        )
     except AWAY as error:
         return database_away(pages, error)
 
@@ -98,13 +105,25 @@ async def begin_session(
         by: how they have shown who they are, for the audit log.
 
     """
+    await _end_former(request, container)
+    session_id, cookie = await container.sessions.begin(
+        person, address=address_of(request, container), agent=request.headers.get("user-agent")
+    )
+    return await _enter(request, container, person, session_id=session_id, cookie=cookie, return_to=return_to, by=by)
+
+
+async def _end_former(request: Request, container: Container) -> None:
+    """End the session that the browser has, if it has one."""
     former = brought_session(request, container)
     before = await container.sessions.recognize(former, in_use=False) if former is not None else None
     if before is not None:
         await container.sessions.end(before.caller.id)
-    session_id, cookie = await container.sessions.begin(
-        person, address=address_of(request, container), agent=request.headers.get("user-agent")
-    )
+
+
+async def _enter(
+    request: Request, container: Container, person: Person, *, session_id: UUID, cookie: Secret, return_to: str, by: str
+) -> RedirectResponse:
+    """Write down that a session has begun, and send the browser on with its cookie."""
     name = one_line(person.name)
     caller = Caller(id=session_id, name=name, role=person.role, client=person.client, kind=CallerKind.PERSON)
     notes = Notes(client=person.client, details={"by": by, "subject": person.subject})

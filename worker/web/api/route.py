@@ -73,6 +73,7 @@ async def _once(
             detail = "A key is good for one request. Take a new one for each request that is not a repetition."
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, Kind.IDEMPOTENCY_KEY_REUSED, detail)
         case Answer():
+            request.state.notes.details["replayed"] = True  # it was done before, by the entry that does not say so
             headers = {"Idempotency-Replayed": "true"} | ({"Location": begun.location} if begun.location else {})
             return Response(begun.body, begun.status, headers, media_type=begun.media_type)
         case Begun():
