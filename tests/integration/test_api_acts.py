@@ -190,6 +190,25 @@ def test_a_revoked_grant_has_ended_at_its_provider_too(
     assert sandbox.control.report().refreshes_presented == 0
 
 
+def test_what_its_owner_consents_to_during_a_revocation_is_left_alone(
+    web: RunningWeb, sandbox: RunningSandbox, client: SandboxClient, http: httpx.Client
+) -> None:
+    """While the revocation waits for a request under way its owner is back: the answer says so, and it is alive."""
+    [(grant_id, seeded)] = web.run(adopt(web.container, sandbox, client, due=False))
+    leased = "lease_id = gen_random_uuid(), leased_until = now() + interval '1 minute', spend_started_at = now()"
+    free = "lease_id = NULL, leased_until = NULL, spend_started_at = NULL"
+    web.run(execute(web.container, f"UPDATE grants SET {leased}"))
+    with ThreadPoolExecutor(1) as pool:
+        revoking = pool.submit(http.delete, f"/v1/grants/{grant_id}")
+        wait_until(lambda: state_of(web, grant_id)[0] == "revoked", 20, "it is revoked here")
+        back = f"state = 'active', state_since = now(), rotate_at = now() + interval '1 hour', {free}"
+        web.run(execute(web.container, f"UPDATE grants SET {back}"))
+        answer = revoking.result().json()
+
+    assert (answer["at_provider"], answer["grant"]["state"]) == ("consented_again", "active")
+    assert sandbox.control.account_of(seeded.access_token) is not None
+
+
 def test_the_token_that_a_refresh_under_way_brings_is_given_back(sandbox: RunningSandbox, make_web: WebMaker) -> None:
     """Revoked while a refresh is under way, a grant's newest refresh token is the one that its provider hears of."""
     with TcpProxy(sandbox.url) as provider:

@@ -73,12 +73,15 @@ class GrantPage(Answer):
 
 
 class RevokedAnswer(Answer):
-    """A grant that has ended on purpose."""
+    """A grant that has ended on purpose, unless its owner has consented to it again at that moment."""
 
     grant: GrantAnswer
     at_provider: Annotated[
         AtProvider,
-        Field(description="Whether the provider has ended it too. Unless it has confirmed that, repeat the request."),
+        Field(
+            description="Whether the provider has ended it too. Where it has not confirmed that, repeat the request. "
+            "`consented_again`: its owner consented meanwhile, so it was left alone and is alive."
+        ),
     ]
 
 
