@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ContainerMaker
 from tests.support.database import value
 from worker.storage import overview
-from worker.storage.forecasts import Kind, read_forecast, reckon
+from worker.storage.forecasts import Kind, looked_at_one_by_one, read_forecast, reckon
 from worker.storage.refresh_hours import fold_hours, read_hours, write_counts
 from worker.usecases.tally import Tally
 
@@ -76,6 +76,13 @@ async def test_load_repeats_each_grant_at_its_own_pace(database_url: str, make_c
         assert [count for _at, count in ends.parts] == [1]
         await reckon(container.engine, ["acme"])
         assert (await read_forecast(container.engine, Kind.REFRESHES, client=None)).made_at == load.made_at
+
+
+def test_the_smallest_clients_are_looked_at_one_by_one() -> None:
+    """As many as have few grants together, whatever their number: a thousand small ones are not."""
+    assert looked_at_one_by_one({"large": 1_000_000, "small": 3, "middle": 9_000}) == {"small", "middle"}
+    assert len(looked_at_one_by_one({f"client-{n}": 500 for n in range(1_000)})) == 20
+    assert looked_at_one_by_one({}) == frozenset()
 
 
 async def test_a_small_client_is_not_lost_beside_a_large_one(database_url: str, make_container: ContainerMaker) -> None:

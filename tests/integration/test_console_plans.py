@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -12,6 +13,7 @@ from tests.support.plans import plans_of
 from worker.bootstrap import Container
 from worker.domain.audit import Act
 from worker.domain.reconsent import MailState
+from worker.storage.mail_addressees import MailAddressees
 from worker.storage.mail_list import newest_mails
 
 pytestmark = pytest.mark.anyio
@@ -52,6 +54,10 @@ def filled(database_url: str) -> str:
             "ix_reconsent_mails_client",
             lambda container: newest_mails(container.engine, client="client-1", states=(), before=None, limit=50),
         ),
+        (
+            "ix_reconsent_mails_answered",
+            lambda container: MailAddressees(container.engine, {"client-1": ("ada@example.com",)}).by_id([uuid4()]),
+        ),
         ("ix_audit_log_acts_by_actor", lambda container: container.audit.list(actor="Grace", tokens=False, limit=50)),
         ("ix_audit_log_acts_by_act", lambda container: container.audit.list(act=Act.GRANT_REVOKED, limit=50)),
         ("ix_audit_log_acts", lambda container: container.audit.list(tokens=False, limit=50)),
@@ -60,7 +66,7 @@ def filled(database_url: str) -> str:
 )
 @pytest.mark.usefixtures("filled")
 async def test_a_list_is_read_by_its_own_index(make_container: ContainerMaker, index: str, read: Reading) -> None:
-    """Mails that wait, one client's mails, what somebody did, one act, and all acts beside access tokens."""
+    """Mails that wait, one client's, the last to an address; what somebody did, one act, all beside access tokens."""
     async with make_container("") as container:
         engine = container.engine.sync_engine
         with plans_of(engine) as plans:

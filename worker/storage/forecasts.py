@@ -124,26 +124,31 @@ async def reckon(engine: AsyncEngine, ending: Sequence[str]) -> None:
 
 async def _reckon_refreshes(connection: AsyncConnection) -> None:
     counts = await count_grants(connection)
-    rotated = {client: sum(states.get(state, 0) for state in ROTATED_STATES) for client, states in counts.items()}
-    small = looked_at_one_by_one(rotated)
-    await connection.execute(_ONE_BY_ONE, {"clients": small, "scale": 1})
-    large = [client for client in rotated if client not in small]
+    # What is not refreshed is read too, and a client that has nothing else is left out.
+    grants = {
+        client: sum(states.values())
+        for client, states in counts.items()
+        if not states.keys().isdisjoint(ROTATED_STATES)
+    }
+    small = looked_at_one_by_one(grants)
+    if small:
+        await connection.execute(_ONE_BY_ONE, {"clients": list(small), "scale": 1})
+    large = [client for client in grants if client not in small]
     if large:
-        # The rest of the sample's pages is the small clients', and was looked at.
-        percent = min(100.0, 100 * SAMPLE / sum(sum(counts[client].values()) for client in large))
+        percent = min(100.0, 100 * SAMPLE / sum(grants[client] for client in large))
         await connection.execute(_OF_SAMPLE, {"clients": large, "percent": percent, "scale": 100 / percent})
 
 
-def looked_at_one_by_one(grants: Mapping[str, int]) -> list[str]:
+def looked_at_one_by_one(grants: Mapping[str, int]) -> frozenset[str]:
     """Return the smallest clients, as many as have `ONE_BY_ONE` grants together. Of the others there is a sample.
 
     Args:
-        grants: how many grants that are refreshed each client has.
+        grants: how many grants each client has.
 
     """
     by_size = sorted(grants, key=lambda client: grants[client])
     sums = accumulate(grants[client] for client in by_size)
-    return [client for client, together in zip(by_size, sums, strict=True) if together <= ONE_BY_ONE]
+    return frozenset(client for client, together in zip(by_size, sums, strict=True) if together <= ONE_BY_ONE)
 
 
 async def read_forecast(engine: AsyncEngine, kind: Kind, *, client: str | None) -> Forecast:

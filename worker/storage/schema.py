@@ -54,7 +54,8 @@ class Schema:
 
         Raises:
             SchemaMismatchError: when the database is ahead of this code, or does not answer.
-            MigrationStoppedError: when a lock or a statement took too long; what was not finished was undone.
+            MigrationStoppedError: when a lock or a statement took too long; what was not finished was undone. Indexes
+                that are made beside all writers stay; what is left of one that was cut off goes at the next upgrade.
 
         """
         self._refuse_if_ahead()
