@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.console_world import ConsoleWorld, console_world
 
@@ -158,3 +158,17 @@ def test_export_is_csv_that_no_spreadsheet_runs(page: Page, world: ConsoleWorld)
     assert lines[0].startswith("id,client,subject,account,email,state")
     assert ",other,as-active,'=1+1,'@ada,active," in text
     assert _audited(world, "grants.export") == ["done"]
+
+
+def test_a_pressed_button_stays_pressed_while_its_page_keeps_fresh(page: Page, world: ConsoleWorld) -> None:
+    """A second press of a slow act does nothing, though the page was brought up to date meanwhile."""
+    held: list[Route] = []
+    page.route("**/clients/other/pause", held.append)
+    world.open(page, "/clients/other")
+    button = page.get_by_role("button", name="Pause")
+    for _press in range(2):
+        button.evaluate("button => button.click()")
+        for _time in range(2):  # when the second answer comes, the first is shown
+            page.wait_for_event("response", lambda answer: answer.url.endswith("/clients/other"))
+    assert len(held) == 1
+    held[0].abort()

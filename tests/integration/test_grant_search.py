@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import ContainerMaker
 from worker.domain.grant import GrantState
 from worker.storage.grant_search import GrantSearch, Order, Search, key_of
+from worker.web.console.csv_export import csv_lines
 
 CLIENTS = ("acme", "other")
 
@@ -97,3 +98,16 @@ async def test_filters_hold_together_and_a_cut_is_said(make_container: Container
         assert {grant.subject for grant in found.grants} == {"Subject-21", "Subject-42", "Subject-63", "Subject-84"}
         assert not found.is_cut
         assert (await grants.find(Search(text="subject-"), CLIENTS, begins_at_most=10)).is_cut
+
+
+@pytest.mark.parametrize("begins_at_most", [10, 1_000])
+async def test_an_export_by_text_is_whole(make_container: ContainerMaker, begins_at_most: int) -> None:
+    """Whether few or many begin with a text, each comes once and in order; what does not begin so does not come."""
+    async with make_container("") as container:
+        search = Search(text="subject-1", limit=3)
+        grants = GrantSearch(container.engine)
+        text = "".join([part async for part in csv_lines(grants, search, CLIENTS, begins_at_most=begins_at_most)])
+    written = [tuple(line.split(",")[1:3]) for line in text.splitlines()[1:]]
+    assert written == sorted(written)
+    assert {subject for _client, subject in written} == {f"Subject-{n}" for n in (1, *range(10, 20))}
+    assert len(written) == 11

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from tests.conftest import WebMaker
 from tests.support.database import execute, rows, value
@@ -220,3 +221,12 @@ def test_what_an_address_holds_reaches_no_header(http: httpx.Client) -> None:
         assert "stolen" not in str(answer.headers)
     answer = http.get("/grants%0d%0aSet-Cookie:%20stolen=1")
     assert "stolen" not in str(answer.headers)
+
+
+def test_a_proxy_that_nobody_has_named_is_logged_once(make_web: WebMaker) -> None:
+    """Its word of who asks is not believed; that it was given is said, with the address to look for, and not again."""
+    with capture_logs() as captured, make_web("") as web, httpx.Client(base_url=web.url, trust_env=False) as http:
+        for _time in range(2):
+            http.get("/sign-in/link/x", headers={"X-Forwarded-For": "192.0.2.1"})
+    told = [line for line in captured if line["event"] == "proxy_not_trusted"]
+    assert [line["address"] for line in told] == ["127.0.0.1"]

@@ -59,7 +59,8 @@ async def export(console: TheConsole, notes: TheNotes, asked: Annotated[Asked, Q
     search = asked.search(console.person.client)
     notes.client = search.client
     # Not the text: it may be somebody's address, and the log forgets nothing for a year.
-    notes.details |= {"state": search.state, "reason": search.reason, "by_text": search.text is not None}
+    asked_for = {"state": search.state, "reason": search.reason, "by_text": search.text is not None}
+    notes.details |= {name: value for name, value in asked_for.items() if value}
     search = replace(search, order=Order.SUBJECT, descending=False, after=None, before=None, limit=_AT_ONCE)
     async with console.container.engine.connect() as connection:
         clients = sorted(await count_grants(connection))

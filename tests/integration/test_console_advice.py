@@ -1,0 +1,86 @@
+"""What pages of the console advise, and what they say where nothing is shown: true for this installation."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from tests.conftest import WebMaker
+from tests.support.database import execute, rows
+from tests.support.mailing import CONFIGURATION, dead
+from tests.support.running_web import RunningWeb
+from tests.support.signing_in import signed_in
+from worker.domain.roles import Role
+
+#: Nobody connects there.
+SMTP = "smtp://127.0.0.1:9"
+MANUAL = CONFIGURATION.replace('client_id = "acme-crm"', 'client_id = "b"\nreconsent_mails = "manual"')
+
+
+def refused(web: RunningWeb, times: int) -> UUID:
+    """Add a living grant whose refresh token was refused so often."""
+    grant_id = web.run(dead(web.container, f"refused-{times}"))
+    web.run(
+        execute(
+            web.container,
+            "UPDATE grants SET state = 'active', state_reason = NULL, rotate_at = now() + interval '1 hour',"
+            " strikes = :times, last_error = 'invalid_grant', last_error_at = now() WHERE id = :id",
+            id=grant_id,
+            times=times,
+        )
+    )
+    return grant_id
+
+
+def test_whoever_is_mailed_by_hand_alone_is_named(make_web: WebMaker) -> None:
+    """Where a client's mails are sent by hand, the overview does not say that its owners are mailed."""
+    with make_web(MANUAL, smtp_url=SMTP) as web, signed_in(web) as http:
+        web.run(dead(web.container, "by hand", client="acme-crm"))
+        alone = http.get("/").text
+        web.run(dead(web.container, "automatic"))
+        both = http.get("/").text
+    assert "Nobody mails the owners of acme-crm" in alone
+    assert "automatically" not in alone
+    assert "Nobody mails the owners of acme-crm" in both
+    assert "Owners are mailed automatically" in both
+
+
+def test_a_grant_page_advises_what_can_be_done(make_web: WebMaker) -> None:
+    """It counts refusals as they are, and sends nobody to a button that is not there for want of a mail server."""
+    strikes = CONFIGURATION.replace('client_auth = "none"', 'client_auth = "none"\nstrikes = 3', 1)
+    with make_web(strikes) as web, signed_in(web) as http:
+        once, twice = refused(web, 1), refused(web, 2)
+        gone = web.run(dead(web.container, "gone"))
+        pages = [http.get(f"/grants/{grant_id}").text for grant_id in (once, twice, gone)]
+    assert "refused once" in pages[0]
+    assert "asked 2 times more" in pages[0]
+    assert "refused 2 times" in pages[1]
+    assert "asked once more" in pages[1]
+    assert "No mail can be sent: set EVERGRANT_SMTP_URL" in pages[2]
+    assert "Send its owner a re-consent mail" not in pages[2]
+
+
+@pytest.mark.parametrize("role", [Role.READER, Role.ADMIN])
+def test_an_empty_list_says_why(make_web: WebMaker, role: Role) -> None:
+    """That there are no grants is said where there are none, not of an order or a page that has none any more."""
+    with make_web(CONFIGURATION) as web, signed_in(web, role) as http:
+        assert "No grants yet" in http.get("/grants").text
+        web.run(dead(web.container, "only"))
+        due = http.get("/grants?sort=due").text
+        assert "None of these is to be refreshed" in due
+        assert 'href="/grants"' in due
+        cursor = "WyJ6eiIsInp6Il0"  # behind client and subject "zz"
+        behind = http.get("/grants", params={"after": cursor, "client": "acme-main"}).text
+        assert "Nothing is on this page any more" in behind
+        assert 'href="/grants?client=acme-main">First page' in behind
+        assert "No grants yet" not in due + behind
+
+
+def test_an_export_is_in_the_log_of_its_client(make_web: WebMaker) -> None:
+    """Who is bound to a client exports its grants, and its admin sees that; what was looked for by text is not kept."""
+    with make_web(CONFIGURATION) as web, signed_in(web, Role.READER, client="acme-main") as http:
+        http.get("/grants.csv", params={"q": "ada@example.com", "state": "active", "client": "acme-crm"})
+        query = "SELECT client, details FROM audit_log WHERE act = 'grants.export'"
+        [(client, details)] = web.run(rows(web.container, query))
+    assert (client, details) == ("acme-main", {"state": "active", "by_text": True})
