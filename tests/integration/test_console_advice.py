@@ -82,5 +82,5 @@ def test_an_export_is_in_the_log_of_its_client(make_web: WebMaker) -> None:
     with make_web(CONFIGURATION) as web, signed_in(web, Role.READER, client="acme-main") as http:
         http.get("/grants.csv", params={"q": "ada@example.com", "state": "active", "client": "acme-crm"})
         query = "SELECT client, details FROM audit_log WHERE act = 'grants.export'"
-        [(client, details)] = web.run(rows(web.container, query))
-    assert (client, details) == ("acme-main", {"state": "active", "by_text": True})
+        [entry] = web.run(rows(web.container, query))
+    assert (entry.client, entry.details) == ("acme-main", {"state": "active", "by_text": True})
