@@ -27,6 +27,7 @@ KEPT = {
     "steady_memory_growth": 1.01,
     "steady_table_growth": 1.0,
     "access_token_hit_p50_ms": 2.0,
+    "console_ms": 40.0,
     "double_spends:refresh": 0.0,
     "lost:refresh": 0.0,
 }

@@ -89,7 +89,8 @@ async def test_no_grant_is_in_doubt_and_none_is_late(
     assert _one(database_url, "SELECT count(*) FROM grants WHERE state <> 'active'") == 0
     report = sandbox.control.report()
     assert (report.presented_more_than_once, report.double_spends, dict(report.errors)) == (0, 0, {})
-    assert _one(database_url, "SELECT count(*) FROM lateness") > WORKERS * GRANTS
+    # All but those whose answers were on their way when the world ended.
+    assert _one(database_url, "SELECT count(*) FROM lateness") > (WORKERS - 1) * GRANTS
     assert _one(database_url, "SELECT extract(epoch FROM max(late)) FROM lateness") < LATE
 
 

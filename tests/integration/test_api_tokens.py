@@ -73,6 +73,7 @@ async def test_what_is_not_a_good_token_is_nobody(make_container: ContainerMaker
         assert await access.recognize(short_lived) is None
         assert await access.recognize(revoked) is None
         assert await access.recognize(good) is not None
+        await access.close()  # that it was used is noted beside the answer
 
 
 @pytest.mark.anyio

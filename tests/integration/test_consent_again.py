@@ -56,7 +56,7 @@ async def test_a_paused_grant_takes_the_new_tokens_and_stays_paused(
             page = ada.consent(client.name, "customer-42")
 
             assert (page.status_code, "Connected, and paused" in page.text) == (200, True)
-            assert sample(ada.http.get("/metrics").text, "evergrant_grants_revived_total", client=client.name) is None
+            assert sample(ada.http.get("/metrics").text, "evergrant_grants_revived_total", client=client.name) == 0
         [row] = await rows(container, "SELECT state, state_reason, generation, rotate_at FROM grants")
         assert tuple(row) == ("paused", "operator", 1, None)
         assert (await event_types(container))[-1] == "grant.reconsented"

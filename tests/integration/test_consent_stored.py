@@ -134,7 +134,7 @@ async def test_a_consent_whose_commit_was_not_acknowledged_is_stored_once(
                 assert database.replies_lost == 1
                 assert (page.status_code, "Connected" in page.text) == (200, True)
                 scrape = owner.http.get("/metrics").text
-                assert sample(scrape, "evergrant_grants_revived_total", client=client.name) is None
+                assert sample(scrape, "evergrant_grants_revived_total", client=client.name) == 0
             [row] = await rows(container, "SELECT state, generation FROM grants")
             assert tuple(row) == ("active", 0)
             assert [event.type for event in await rows(container, "SELECT type FROM events")] == ["grant.created"]
