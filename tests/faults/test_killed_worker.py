@@ -13,12 +13,12 @@ from tests.support.deployment import deployed
 from tests.support.sandbox_clients import SECRET, adopt, register
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
+from tests.support.workers_present import workers_present
 from worker.domain.secret import Secret
 from worker.sandbox.behaviour import Behaviour, Latency
 from worker.sandbox.families import FamilyStatus
 from worker.sandbox.profiles import RFC6749
 from worker.sandbox.server import RunningSandbox
-from worker.storage.presence import PRESENCE
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -30,15 +30,6 @@ HEALED_WITHIN = 30.0
 def _count(database_url: str, where: str) -> int:
     with psycopg.connect(database_url, autocommit=True) as connection:
         row = connection.execute(f"SELECT count(*) FROM grants WHERE {where}").fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-def _workers_present(database_url: str) -> int:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s::oid AND database = "
-        own = "(SELECT oid FROM pg_database WHERE datname = current_database())"
-        row = connection.execute(locks + own, [PRESENCE]).fetchone()
     assert row is not None
     return int(row[0])
 
@@ -74,7 +65,7 @@ async def test_what_was_in_flight_heals_within_the_grace(
         wait_until(lambda: sandbox.control.report().rotations == GRANTS, 30.0, "every request is in flight")
         assert _count(database_url, "leased_until IS NOT NULL") == GRANTS
         deployment.start("worker-2", "worker")
-        wait_until(lambda: _workers_present(database_url) == 2, 12.0, "the second worker is up")
+        wait_until(lambda: workers_present(database_url) == 2, 12.0, "the second worker is up")
         sandbox.control.change_behaviour(client.name, Behaviour(reuse_grace=30))
         deployment.processes["worker-1"].send_signal(signal.SIGKILL)
 

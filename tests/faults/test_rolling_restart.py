@@ -13,10 +13,10 @@ from tests.conftest import ContainerMaker
 from tests.support.deployment import deployed
 from tests.support.sandbox_clients import SECRET, adopt, register
 from tests.support.waiting import wait_until
+from tests.support.workers_present import workers_present
 from worker.domain.secret import Secret
 from worker.sandbox.behaviour import Behaviour, Latency
 from worker.sandbox.server import RunningSandbox
-from worker.storage.presence import PRESENCE
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -35,14 +35,6 @@ def _one(database_url: str, query: str) -> int | float:
         row = connection.execute(query).fetchone()
     assert row is not None
     return row[0] or 0
-
-
-def _present(database_url: str) -> int | float:
-    own = "(SELECT oid FROM pg_database WHERE datname = current_database())"
-    return _one(
-        database_url,
-        f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = {PRESENCE}::oid AND database = {own}",
-    )
 
 
 async def test_no_grant_is_in_doubt_and_none_is_late(
@@ -67,7 +59,7 @@ async def test_no_grant_is_in_doubt_and_none_is_late(
         workers=WORKERS,
         CLIENT_SECRET=SECRET,
     ) as deployment:
-        wait_until(lambda: _present(database_url) == WORKERS, PATIENCE, "three workers are up")
+        wait_until(lambda: workers_present(database_url) == WORKERS, PATIENCE, "three workers are up")
         wait_until(lambda: sandbox.control.report().rotations >= GRANTS, PATIENCE, "every grant has been rotated")
         _measure_lateness(database_url)
         for number in range(1, WORKERS + 1):
@@ -75,7 +67,7 @@ async def test_no_grant_is_in_doubt_and_none_is_late(
             stopping.send_signal(signal.SIGTERM)
             assert stopping.wait(PATIENCE) == 0
             deployment.start(f"worker-{number}-anew", "worker")
-            wait_until(lambda: _present(database_url) == WORKERS, PATIENCE, "its successor is up")
+            wait_until(lambda: workers_present(database_url) == WORKERS, PATIENCE, "its successor is up")
             done = sandbox.control.report().rotations
             wait_until(
                 lambda: sandbox.control.report().rotations >= done + GRANTS,  # noqa: B023 -- called at once
