@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker.doctor.finding import Finding, error, ok, warning
 from worker.storage.oldest_snapshot import read_oldest_snapshot
-from worker.storage.presence import PRESENCE
+from worker.storage.presence import count_workers
 
 #: PostgreSQL's `server_version_num` from which on all that is used here is there.
 OLDEST_VERSION: Final = 140_000
@@ -43,11 +43,9 @@ _TABLES: Final = text("""
     SELECT relname AS name, n_live_tup AS live, n_dead_tup AS dead, n_tup_upd AS updates, n_tup_hot_upd AS hot
       FROM pg_stat_user_tables WHERE relname IN ('grants', 'client_status', 'rotations', 'events')
 """)
-_WORKERS: Final = text("""
-    SELECT (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = CAST(:presence AS oid)
-               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS workers,
-           (SELECT extract(epoch FROM now() - min(rotate_at)) FROM grants
-             WHERE leased_until IS NULL AND rotate_at IS NOT NULL) AS overdue
+_OVERDUE: Final = text("""
+    SELECT extract(epoch FROM now() - min(rotate_at)) FROM grants
+     WHERE leased_until IS NULL AND rotate_at IS NOT NULL
 """)
 
 
@@ -70,13 +68,13 @@ async def check_tables(engine: AsyncEngine) -> list[Finding]:
 async def check_workers(engine: AsyncEngine, *, session_lock: bool) -> list[Finding]:
     """Look whether anybody works; without session locks workers cannot be counted."""
     async with engine.connect() as connection:
-        row = (await connection.execute(_WORKERS, {"presence": PRESENCE})).one()
-    overdue = float(row.overdue or 0.0)
+        overdue = float((await connection.execute(_OVERDUE)).scalar_one() or 0.0)
     findings = []
     if session_lock:
+        workers = await count_workers(engine)
         findings.append(
-            ok("workers", f"{row.workers} at work")
-            if row.workers
+            ok("workers", f"{workers} at work")
+            if workers
             else warning("workers", "no worker is running", "start `evergrant worker`")
         )
     findings.append(
