@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker.configuration import Configuration, load_configuration
+from worker.keys_bootstrap import create_ring_note
 from worker.mail_bootstrap import Mails, create_mails
 from worker.metrics import Metrics
 from worker.oauth.account import Accounts
@@ -48,6 +49,7 @@ from worker.storage.held_tokens import HeldTokens
 from worker.storage.idempotency import IdempotentRequests
 from worker.storage.operator_acts import OperatorActs
 from worker.storage.presence import Presence
+from worker.storage.ring_holders import RingNote
 from worker.storage.schema import Schema
 from worker.storage.sealing import KeyRing, parse_keys
 from worker.storage.seen_lines import SeenLines
@@ -155,6 +157,7 @@ class Container:
     webhooks: Webhooks
     escrow: Escrow
     presence: Presence
+    ring_note: RingNote
     mails: Mails
     tally: Tally
     tracer: Tracer
@@ -166,13 +169,15 @@ class Container:
         self.mails.stop()
 
     def complaints(self) -> list[str]:
-        """Return which threads of this process have ended though they should not have; empty while all is well."""
-        return [f"thread {name} has ended" for name in self.rotation.settles.ended_threads()]
+        """Return why this process should be started again, such as a thread that has ended; empty while all is well."""
+        ended = [f"thread {name} has ended" for name in self.rotation.settles.ended_threads()]
+        return ended + self.ring_note.complaints()
 
     async def close(self) -> None:
         """Close connections, to providers, to the broker and to the database."""
         await self.presence.release()
         await self.tally.write()
+        await self.ring_note.withdraw()
         await self.http.aclose()
         await self.escrow.close()
         self.access_tokens.claims.close()
@@ -245,7 +250,7 @@ def create_container(
     tally = Tally(engine=engine, reporter=uuid4(), clock=lambda: datetime.now(UTC))
     observers = Observers(metrics, monotonic, tally.count)
     token_endpoint = parts.token_endpoint(http, monotonic, assertion_stamp)
-    escrow = Escrow(_shelf(settings, observers, suffix=escrow_entry.SUFFIX, key=escrow_entry.KEY))
+    escrow = Escrow(_shelf(settings, observers, suffix=escrow_entry.SUFFIX, key=escrow_entry.KEY), keys)
     presence = Presence(engine, _chance.random, observers.presence_lost)
     settles = parts.settles(
         create_settle_engine(settings.require_database(), connections=COMMIT_CONNECTIONS, name=f"{name}: settles"),
@@ -400,6 +405,7 @@ def create_container(
         token_audit=TokenAudit(log=audit, dropped=observers.audit_dropped),
         escrow=escrow,
         presence=presence,
+        ring_note=create_ring_note(settings, engine, keys, name=name, on_retired=observers.sealing_key_retired),
         tracer=parts.tracer,
         tally=tally,
         mails=create_mails(

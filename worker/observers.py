@@ -24,7 +24,8 @@ log = get_logger("evergrant")
 
 _MEND_ENTRY: Final = (
     "It is kept, holds up no other entry, and is tried again. Run `evergrant db check`, for the schema may be behind, "
-    "or start the version that wrote it. Where nothing helps, ask the grant's owner for a new consent; then remove "
+    "or start the version that wrote it; for UnknownKeyError put its key back into EVERGRANT_KEYS, behind the first. "
+    "Where nothing helps, ask the grant's owner for a new consent; then remove "
     "the entry: the file of that name in EVERGRANT_HOME_DIR/escrow, and that field of the broker's hash "
     "evergrant:escrow."
 )
@@ -123,6 +124,10 @@ class Observers:
     def presence_lost(self) -> None:
         """Log that the connection that vouches for this worker broke."""
         log.warning("presence_lost")
+
+    def sealing_key_retired(self, key_id: str) -> None:
+        """Log that this process, cut off from the database for a while, seals under a key that was retired."""
+        log.error("sealing_key_retired", key=key_id, todo="Restart this process with the present EVERGRANT_KEYS.")
 
     def settle_retried(self, error: str, waiting: int) -> None:
         """Log that the database did not take a batch."""

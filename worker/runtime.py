@@ -126,6 +126,8 @@ class Runtime:
 
     async def _create(self, create: Callable[[], Container]) -> Container:
         container = create()
+        await container.ring_note.write()  # before anything is sealed
+        self._keepers.add(asyncio.create_task(_keep(container, container.ring_note.keep_writing)))
         if container.configuration.worker.session_lock:
             await container.presence.take()
             self._keepers.add(asyncio.create_task(_keep(container, container.presence.keep)))

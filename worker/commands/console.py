@@ -51,7 +51,8 @@ def with_container(work: Callable[[Container], Awaitable[T]], acting: Acting | N
             found, name="evergrant cli", environment=with_running(os.environ), registry=CollectorRegistry()
         )
         try:
-            return await (work(container) if acting is None else written_down(container, acting, work))
+            async with container.ring_note.kept():
+                return await (work(container) if acting is None else written_down(container, acting, work))
         finally:
             await container.close()
 

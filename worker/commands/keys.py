@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -14,11 +15,13 @@ from worker.bootstrap import Container, monotonic
 from worker.commands.acting import Acting
 from worker.commands.console import AsJson, fail, print_json, print_table, settings, with_container
 from worker.commands.key_file import key_file, read_keys, write_keys
+from worker.commands.key_obstacles import escrows_need, remains, would_not_open, would_seal_otherwise
 from worker.commands.reseal_progress import ResealProgress
 from worker.domain.audit import Act
 from worker.domain.errors import ConfigurationError
+from worker.domain.ring_holder import EscrowReport, RingHolder, lacking
 from worker.keys_bootstrap import create_key_records, create_key_ring, create_resealing
-from worker.storage.old_sessions import OldSession
+from worker.storage.ring_holders import live_holders
 from worker.storage.sealing import KeyRing, check_key_id, generate_key, parse_keys
 from worker.usecases.reseal import Resealed
 
@@ -26,9 +29,7 @@ keys = typer.Typer(no_args_is_help=True, help="The key ring that seals tokens in
 
 KeyId = Annotated[str, typer.Argument(help="The key's id.")]
 File = Annotated[Path | None, typer.Option("--file", help="The file with the keys; else that of EVERGRANT_KEYS_FILE.")]
-Force = Annotated[
-    bool, typer.Option("--force", help="Whatever runs that may not have the key, or waits in the escrow.")
-]
+Force = Annotated[bool, typer.Option("--force", help="Whatever runs with an older ring, or waits in the escrow.")]
 _RESTART: Final = "restart every worker and web process"
 
 
@@ -84,8 +85,8 @@ def add(key_id: KeyId, *, file: File = None) -> None:
 
 
 @keys.command()
-def promote(key_id: KeyId, *, file: File = None) -> None:
-    """Let a key of the ring seal from now on. Do it once every process has the key, for each must open what it seals.
+def promote(key_id: KeyId, *, file: File = None, force: Force = False) -> None:
+    """Let a key of the ring seal from now on, after seeing that every process has it: each must open what it seals.
 
     Example: evergrant keys promote 2026-12
     """
@@ -93,6 +94,10 @@ def promote(key_id: KeyId, *, file: File = None) -> None:
     held = read_keys(path)
     if key_id not in held:
         raise ConfigurationError(f"{path} has no key {key_id!r} (it has {', '.join(held)})")
+    if not force:
+        without = with_container(lambda container: _running_without(container, key_id))
+        if without:
+            fail(would_not_open(without, key_id))
     write_keys(path, {key_id: held.pop(key_id), **held})
     typer.echo(f"{key_id} seals: {_RESTART}, and then run `evergrant keys rotate`")
 
@@ -106,23 +111,23 @@ def rotate(*, force: Force = False, as_json: AsJson = False) -> None:
     Example: evergrant keys rotate
     """
 
-    async def work(container: Container) -> tuple[Sequence[OldSession], Resealed | None, str]:
+    async def work(container: Container) -> tuple[Sequence[RingHolder], Resealed | None, str]:
         async with aclosing(create_resealing(container.settings, container.engine)) as resealing:
-            old = await resealing.old_sessions()
-            if old and not force:
-                return old, None, resealing.keys.sealing_id
+            others = await resealing.in_the_way()
+            if others and not force:
+                return others, None, resealing.keys.sealing_id
             with ResealProgress(await resealing.total(), monotonic) as progress:
-                return old, await resealing.run(progress.show), resealing.keys.sealing_id
+                return others, await resealing.run(progress.show), resealing.keys.sealing_id
 
-    old, done, key_id = with_container(work, Acting(act=Act.KEYS_ROTATED))
+    others, done, key_id = with_container(work, Acting(act=Act.KEYS_ROTATED))
     if done is None:
-        fail(_too_old(old, key_id))
+        fail(would_seal_otherwise(others, key_id))
     if as_json:
         print_json(done)
     else:
         typer.echo(f"{done.rows:,} rows and {done.entries:,} entries of the escrow are sealed anew under {key_id}")
     if not done.is_whole:
-        fail("; ".join(_remains(done)))
+        fail("; ".join(remains(done)))
 
 
 @keys.command()
@@ -137,24 +142,48 @@ def retire(key_id: KeyId, *, file: File = None, force: Force = False) -> None:
     ring = create_key_ring(settings())
     _check_retirable(key_id, ring)
 
-    async def work(container: Container) -> tuple[Sequence[OldSession], dict[str, int], bool]:
-        async with aclosing(create_resealing(container.settings, container.engine)) as resealing:
-            clear = await resealing.escrow_is_clear()
-            return await resealing.old_sessions(), await resealing.uses(key_id), clear
-
-    old, uses, clear = with_container(work)
-    if old and not force:
-        fail(_too_old(old, ring.sealing_id))
-    if uses:
-        used = ", ".join(f"{table} ({count:,})" for table, count in uses.items())
+    found = with_container(lambda container: _look(container, key_id))
+    if found.others and not force:
+        fail(would_seal_otherwise(found.others, ring.sealing_id))
+    if found.uses:
+        used = ", ".join(f"{table} ({count:,})" for table, count in found.uses.items())
         fail(f"{key_id} seals {used} still: run `evergrant keys rotate` first")
-    if not clear and not force:
+    if not found.escrow_is_clear and not force:
         fail("the escrow holds what cannot be read, or did not answer: see what the log of a worker says of it")
+    if found.escrows and not force:
+        fail(escrows_need(found.escrows, key_id))
     if path is not None:
         write_keys(path, {held: key for held, key in read_keys(path).items() if held != key_id})
     create_key_records(settings()).forget(key_id)
     where = f"it is out of {path}" if path is not None else "take it out of EVERGRANT_KEYS"
     typer.echo(f"nothing is sealed under {key_id} any more, {where}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    others: Sequence[RingHolder]
+    uses: dict[str, int]
+    escrow_is_clear: bool
+    escrows: Sequence[EscrowReport]
+
+
+async def _look(container: Container, key_id: str) -> _Found:
+    async with aclosing(create_resealing(container.settings, container.engine)) as resealing:
+        before = await resealing.in_the_way()
+        clear = await resealing.escrow_is_clear()
+        await container.ring_note.write()  # what this machine's folder holds now, sealed anew
+        uses = await resealing.uses(key_id)
+        return _Found(
+            # Once more: counting takes a while, and what has started since may have sealed something uncounted.
+            others=before or await resealing.in_the_way(),
+            uses=uses,
+            escrow_is_clear=clear,
+            escrows=await resealing.escrows_needing(key_id),
+        )
+
+
+async def _running_without(container: Container, key_id: str) -> Sequence[RingHolder]:
+    return lacking(await live_holders(container.engine), key_id)
 
 
 def _check_retirable(key_id: str, ring: KeyRing) -> None:
@@ -172,25 +201,3 @@ def _file(given: Path | None) -> Path:
             "ring, `evergrant keys generate` makes a key to put into it"
         )
     return path
-
-
-def _too_old(old: Sequence[OldSession], key_id: str) -> str:
-    running = ", ".join(f"{one.name!r} (since {one.since:%Y-%m-%d %H:%M:%SZ})" for one in old)
-    return (
-        f"these have run since before {key_id} sealed anything, and may not have it: {running}; restart them, or say "
-        "--force if you know that they do"
-    )
-
-
-def _remains(done: Resealed) -> list[str]:
-    lacking = [
-        f"{count:,} rows are sealed under {key_id!r}, which the ring lacks: add it behind the first"
-        for key_id, count in done.lacking.items()
-    ]
-    said = [
-        (done.left, "rows are still sealed under an older key, or again: restart what has the older ring, and repeat"),
-        (done.broken, "rows do not open with the key that they name: they were altered"),
-        (done.unreadable_entries, "entries of the escrow cannot be read"),
-        (done.homes_away, "homes of the escrow did not answer: run it again when they do"),
-    ]
-    return lacking + [f"{count:,} {what}" for count, what in said if count]

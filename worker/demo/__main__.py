@@ -47,7 +47,10 @@ async def play(stage: Stage, control_token: Secret, client_secret: Secret) -> No
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     container = create_container(read_settings(), name="evergrant demo", registry=CollectorRegistry())
     try:
-        async with open_mailbox(stage.mails, smtp_port=stage.smtp_port, page_port=stage.mails_port) as box:
+        async with (
+            container.ring_note.kept(),
+            open_mailbox(stage.mails, smtp_port=stage.smtp_port, page_port=stage.mails_port) as box,
+        ):
             await _until_up(f"{stage.sandbox}/control/report", stop)
             with SandboxControl(stage.sandbox, control_token) as control:
                 await seed(container, control, client_secret, stage.public_url)

@@ -90,6 +90,11 @@ def reseal_consent(name: str, entry: str, keys: KeyRing) -> str:
     return keys.reseal(sealed, _CONSENT, UUID(name.removesuffix(SUFFIX))).hex()
 
 
+def key_ids(entry: str) -> list[str]:
+    """Return the id of the key that an entry is sealed under; whatever is wrong with it is raised."""
+    return [key_id_of(bytes.fromhex(entry))]
+
+
 def _name(new_id: UUID) -> str:
     return f"{new_id}{SUFFIX}"
 

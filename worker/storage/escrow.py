@@ -16,9 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker.domain.grant import Lease
 from worker.domain.settlement import StoreTokens
-from worker.storage.escrow_entry import dump, entry_name, load
+from worker.storage.escrow_entry import dump, entry_name, load, reseal_settlement
 from worker.storage.escrow_shelf import EscrowShelf
 from worker.storage.sealed_settlement import SealedSettlement
+from worker.storage.sealing import KeyRing
 from worker.storage.settle import already_stored, settle
 
 
@@ -36,11 +37,13 @@ class Escrow:
 
     Args:
         shelf: where they wait.
+        keys: what was sealed under an older key is stored under the one that seals now.
 
     """
 
-    def __init__(self, shelf: EscrowShelf) -> None:
+    def __init__(self, shelf: EscrowShelf, keys: KeyRing) -> None:
         self._shelf = shelf
+        self._keys = keys
         self._kept: set[UUID] = set()
 
     def is_kept(self, lease: Lease) -> bool:
@@ -62,7 +65,9 @@ class Escrow:
         drained = EscrowDrained()
 
         async def store(_name: str, entry: str) -> None:
-            sealed = load(entry)
+            # Under the key that seals now: the key of an entry may be retired by the time it comes back. Without that
+            # key nothing is stored, for nobody could open it, and the entry waits for the key.
+            sealed = load(reseal_settlement(entry, self._keys))
             async with engine.begin() as connection:
                 changed = await connection.run_sync(settle, [sealed])
                 changed |= await connection.run_sync(already_stored, [sealed])

@@ -62,6 +62,12 @@ def reseal_settlement(entry: str, keys: KeyRing) -> str:
     return entry if columns == sealed.columns else dump(replace(sealed, columns=columns))
 
 
+def key_ids(entry: str) -> list[str]:
+    """Return the ids of the keys that an entry's tokens are sealed under; whatever is wrong with it is raised."""
+    columns = load(entry).columns
+    return [key_id_of(columns[name]) for name in _SEALED if columns[name] is not None]
+
+
 def _plain(value: object) -> object:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")

@@ -8,13 +8,14 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from worker.domain.ring_holder import EscrowReport, RingHolder, needing, sealing_otherwise
 from worker.storage.consent_escrow import reseal_consent
 from worker.storage.escrow_entry import reseal_settlement
 from worker.storage.escrow_homes import EscrowHome
 from worker.storage.escrow_reseal import EntriesResealed, reseal_entries
 from worker.storage.grant_counts import count_grants
-from worker.storage.old_sessions import OldSession, sessions_older_than
 from worker.storage.reseal import count_sealed_under, reseal_window
+from worker.storage.ring_holders import escrow_reports, live_holders
 from worker.storage.sealed_tables import SEALED_TABLES
 from worker.storage.sealing import KeyRing
 
@@ -51,9 +52,9 @@ class Resealing:
     settlements: Sequence[EscrowHome]
     consents: Sequence[EscrowHome]
 
-    async def old_sessions(self) -> Sequence[OldSession]:
-        """Return processes that have run since before the sealing key was there: they may not be able to open it."""
-        return await sessions_older_than(self.engine, self.keys.sealing_id)
+    async def in_the_way(self) -> Sequence[RingHolder]:
+        """Return the processes that seal under another key than the one that seals here."""
+        return sealing_otherwise(await live_holders(self.engine), self.keys.sealing_id)
 
     async def run(self, on_progress: Callable[[str, int, int], None]) -> Resealed:
         """Seal everything anew; safe to stop at any time and to run again, from several places at once too.
@@ -92,6 +93,10 @@ class Resealing:
         done = Resealed()
         await self._entries(done)
         return not (done.unreadable_entries or done.homes_away)
+
+    async def escrows_needing(self, key_id: str) -> Sequence[EscrowReport]:
+        """Return the escrow's folders, of this and other machines, that held something under a key when last seen."""
+        return needing(await escrow_reports(self.engine), key_id)
 
     async def uses(self, key_id: str) -> dict[str, int]:
         """Return how many rows are sealed under a key other than the sealing one, by where they are."""

@@ -59,6 +59,7 @@ def create_web_app(create: Callable[[], Container], registry: CollectorRegistry 
         keepers = [
             asyncio.create_task(container.consent_store.keep_storing()),
             asyncio.create_task(container.tally.keep_writing()),
+            asyncio.create_task(container.ring_note.keep_writing()),
         ]
         try:
             yield
