@@ -40,9 +40,9 @@ def test_whoever_is_mailed_by_hand_alone_is_named(make_web: WebMaker) -> None:
         alone = http.get("/").text
         web.run(dead(web.container, "automatic"))
         both = http.get("/").text
-    assert "Nobody mails the owners of acme-crm" in alone
+    assert "Owners of acme-crm are mailed only when you say so" in alone
     assert "automatically" not in alone
-    assert "Nobody mails the owners of acme-crm" in both
+    assert "Owners of acme-crm are mailed only when you say so" in both
     assert "Owners are mailed automatically" in both
 
 

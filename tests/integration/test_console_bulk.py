@@ -51,8 +51,11 @@ def test_many_are_mailed_part_by_part(web: RunningWeb, monkeypatch: pytest.Monke
         assert (first.status_code, "4 of about 7" in first.text, "/static/go_on.js" in first.text) == (200, True, True)
         last = http.post(PATH, data=hidden(first))
         assert last.headers["location"] == f"{PATH}?said=asked&count=7&left=0"
-        again = http.post(PATH, data=hidden(first))
-        assert "count=4&left=3" in again.headers["location"]
+        # A page that is loaded again says the same again.
+        assert http.post(PATH, data=hidden(first)).headers["location"] == last.headers["location"]
+        result = http.get(last.headers["location"]).text
+        assert "Nothing has been sent" not in result
+        assert ("Who has a mail already" in result, "Who is left out" in result) == (True, False)
     assert web.run(value(web.container, "SELECT count(*) FROM reconsent_mails")) == 7
     counts = [(details["grants"], details["left_out"]) for _client, _subject, details in entries(web)]  # type: ignore[index]
     assert counts == [(4, 0), (3, 0), (0, 3)]
@@ -69,7 +72,7 @@ def test_who_was_chosen_is_in_the_log_and_nobody_chosen_is_nobody(web: RunningWe
         preview = http.get(PATH, params={"chosen": "1", "id": str(chosen)}).text
         assert "1 grant was looked at" in preview
         sent = http.post(PATH, data={"chosen": "1", "id": str(chosen), "client": "acme-crm"})
-        assert "count=1&left=0&client=acme-main" in sent.headers["location"]
+        assert sent.headers["location"] == f"{PATH}?said=asked&count=1&left=0&client=acme-main&id={chosen}"
         assert http.post(PATH, data={"client": "acme-crm"}).status_code == 403
     assert [entry[:2] for entry in entries(web)] == [
         (None, None),
@@ -77,6 +80,19 @@ def test_who_was_chosen_is_in_the_log_and_nobody_chosen_is_nobody(web: RunningWe
         ("acme-main", None),
         (None, None),
     ]
+    assert web.run(value(web.container, "SELECT count(*) FROM reconsent_mails")) == 1
+
+
+def test_the_same_choice_twice_counts_once(web: RunningWeb) -> None:
+    """A form that is sent again says what came of it the first time; one that was begun later mails nobody again."""
+    chosen = web.run(dead(web.container, "chosen"))
+    with signed_in(web) as http:
+        preview = http.get(PATH, params={"chosen": "1", "id": str(chosen)}).text
+        form = dict(re.findall(r'type="hidden" name="(id|chosen|begun)" value="([^"]*)"', preview))
+        for _time in range(2):
+            assert "count=1&left=0" in http.post(PATH, data=form).headers["location"]
+        assert "count=0&left=1" in http.post(PATH, data={"chosen": "1", "id": str(chosen)}).headers["location"]
+        assert http.post(PATH, data={**form, "begun": "2026-01-01T00:00:00"}).status_code in {400, 422}
     assert web.run(value(web.container, "SELECT count(*) FROM reconsent_mails")) == 1
 
 

@@ -200,8 +200,15 @@ def test_a_digest_has_a_button_for_each(
         assert len(actions) == 3
         assert http.post(httpx.URL(link).join(actions[1])).status_code == 303
         assert "link used" in http.get(link).text
-        assert len(_FORM.findall(http.get(link).text)) == 2
+        used, *others = sorted(_FORM.findall(http.get(link).text), key=lambda action: not action.endswith("/again"))
+        assert len(others) == 2
         assert http.post(httpx.URL(link).join(actions[0])).status_code == 303
+        assert http.post(httpx.URL(link).join(actions[2])).status_code == 303
+        # None has come to the end: whoever closed the provider's page is not left without a way.
+        assert _FORM.findall(http.get(link).text) == [used]
+        assert "A new link is on its way" in http.post(httpx.URL(link).join(used)).text
+        web.run(execute(web.container, "UPDATE grants SET state = 'active', rotate_at = now() + interval '1 hour'"))
+        assert "All is well" in http.get(link).text
 
 
 def test_what_cannot_be_begun_does_not_use_the_link(

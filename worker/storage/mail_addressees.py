@@ -29,6 +29,7 @@ class Candidate:
     subject: str
     death: datetime
     braked: bool  #: a mail would wait until the client's brake is off
+    asked_at: datetime | None  #: when an operator last asked for a mail about this death
     addressee: Addressee
     now: datetime  #: the database's clock at the reading
 
@@ -47,6 +48,8 @@ _CANDIDATES: Final = f"""
                       AND m.sent_at > now() - CAST(:lately AS interval)) AS has_fresh_link,
            (SELECT count(DISTINCT m.message_id) FROM reconsent_mails AS m
              WHERE m.grant_id = g.id AND m.death = a.death AND m.sent_at IS NOT NULL) AS sent,
+           (SELECT max(m.created_at) FROM reconsent_mails AS m
+             WHERE m.grant_id = g.id AND m.death = a.death AND m.kind = 'operator') AS asked_at,
            refused.last_error AS refusal, refused.last_error_status AS refusal_status, refused.state AS refusal_state,
            now() AS now
       FROM grants AS g
@@ -170,6 +173,7 @@ def _candidate(row: Row[Any]) -> Candidate:
         subject=row.subject,
         death=row.death,
         braked=row.braked,
+        asked_at=row.asked_at,
         addressee=Addressee(
             state=GrantState(row.state),
             ends_soon=row.ends_soon,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -22,6 +23,11 @@ class Asked:
     candidate: Candidate
     why_not: WhyNot | None
     mail_id: UUID | None = None  #: of the mail that was asked for; None in a dry run
+
+    def was_asked_since(self, begun: datetime) -> bool:
+        """Tell whether a mail is asked for now, or was since an instant: a request that comes twice says the same."""
+        asked_at = self.candidate.asked_at
+        return self.why_not is None or (asked_at is not None and asked_at >= begun)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

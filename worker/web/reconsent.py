@@ -42,9 +42,12 @@ async def look(link: str, container: TheContainer, pages: ThePages) -> HTMLRespo
         return _database_away(pages, error)
     if isinstance(opened, LinkRefused):
         return _refused(container, pages, opened, link)
-    if len(opened.grants) == 1 and opened.grants[0].standing is not Standing.OPEN:
+    standings = {grant.standing for grant in opened.grants}
+    if len(opened.grants) == 1 and Standing.OPEN not in standings:
         return _not_open(container, pages, opened.grants[0], link)
-    return _to_press(container, pages, opened)
+    if standings == {Standing.HEALTHY}:
+        return pages.message(200, "All is well", "All that this mail was about are connected. There is nothing to do.")
+    return _to_press(container, pages, opened, link)
 
 
 @router.post("/reconsent/{link}", response_model=None)
@@ -94,9 +97,18 @@ async def ask_again(link: str, container: TheContainer, pages: ThePages) -> HTML
             return pages.message(_GONE, "No further mail", text)
 
 
-def _to_press(container: Container, pages: Pages, opened: OpenedLink) -> HTMLResponse:
+def _to_press(container: Container, pages: Pages, opened: OpenedLink, link: str) -> HTMLResponse:
+    standings = {grant.standing for grant in opened.grants}
     rows = [(grant, _client_name(container, grant), _where(container, grant)) for grant in opened.grants]
-    page = pages.render("reconsent.html", rows=rows, expires_at=opened.expires_at)
+    page = pages.render(
+        "reconsent.html",
+        rows=rows,
+        expires_at=opened.expires_at,
+        link=link,
+        to_press=Standing.OPEN in standings,
+        closed=not standings.isdisjoint({Standing.USED, Standing.OUTDATED}),
+        sends=container.mails.requests.sends,
+    )
     # A form's limit holds for where its answer redirects to as well, and a provider may redirect further.
     origins = " ".join(sorted({origin for grant in opened.grants for origin in _clear_origins(container, grant)}))
     policy = (

@@ -90,7 +90,8 @@ def _who_mails(overview: Overview, clients: Mapping[str, Client]) -> str:
     automatic = "Owners are mailed automatically when their grant has just died. See who has not come back."
     if not manual:
         return automatic
-    by_hand = f'Nobody mails the owners of {", ".join(manual)} (reconsent_mails is "manual"): mail them.'
+    names = ", ".join(manual)
+    by_hand = f'Owners of {names} are mailed only when you say so (reconsent_mails is "manual"): mail them.'
     return by_hand if len(manual) == len(needing) else f"{automatic} {by_hand}"
 
 

@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse
 
 from worker.domain.errors import ConfigurationError
 from worker.domain.grant import GrantState
-from worker.domain.reconsent import EXPLAINED, Asker
+from worker.domain.reconsent import EXPLAINED, Asker, WhyNot
 from worker.domain.roles import Role
 from worker.storage.grant_counts import count_grants
 from worker.usecases.ask_owners import Asked
@@ -28,6 +28,8 @@ router = page_router()
 PREVIEWED: Final = 2_000
 #: Grants named for each address or reason; of the others it is said how many there are.
 NAMED: Final = 20
+#: They are not forgotten: they have a mail, or will.
+_MAILED: Final = (WhyNot.UNDER_WAY, WhyNot.ASKED_BEFORE, WhyNot.COOLING_DOWN)
 
 Ids = Annotated[list[UUID] | None, Query(alias="id", max_length=1_000)]
 
@@ -74,7 +76,7 @@ async def preview(
         raise nobody_chosen()
     wanted = client or console.person.client
     asked = await named(console, ids, dry_run=True) if ids else await _all(console, wanted)
-    mailed = [one for one in asked if one.why_not is None]
+    addressed = [one for one in asked if one.why_not is None]
     is_cut = not ids and len(asked) >= PREVIEWED
     dead = sum(one.candidate.addressee.state is GrantState.RECONSENT_REQUIRED for one in asked)
     return console.show(
@@ -85,12 +87,17 @@ async def preview(
         looked_at=len(asked),
         in_need=await in_need(console, wanted) if is_cut else InNeed(dead=dead, ending=len(asked) - dead),
         is_cut=is_cut,
-        mails=_grouped((one.candidate.addressee.recipient or "", one) for one in mailed),
-        grants=len(mailed),
-        left_out=_grouped((EXPLAINED[one.why_not], one) for one in asked if one.why_not is not None),
+        mails=_grouped((one.candidate.addressee.recipient or "", one) for one in addressed),
+        grants=len(addressed),
+        left_out=_grouped(
+            (EXPLAINED[one.why_not], one) for one in asked if one.why_not is not None and one.why_not not in _MAILED
+        ),
+        mailed_already=_grouped((EXPLAINED[one.why_not], one) for one in asked if one.why_not in _MAILED),
         named=NAMED,
         sends=console.container.mails.requests.sends,
         said=read_said(said, count=count, left=left),
+        is_done=said == "asked",
+        begun=asked[0].candidate.now if asked else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 from uuid import UUID
@@ -77,7 +77,10 @@ async def _console(request: Request, person: ThePerson, container: TheContainer,
 TheConsole = Annotated[Console, Depends(_console)]
 
 
-def go_to(path: str, query: Mapping[str, str | int | None] | None = None) -> RedirectResponse:
+def go_to(
+    path: str, query: Mapping[str, str | int | None] | Sequence[tuple[str, str | int]] | None = None
+) -> RedirectResponse:
     """Return the answer to a form: go on to a page of ours."""
-    chosen = {name: value for name, value in (query or {}).items() if value is not None}
+    pairs = query.items() if isinstance(query, Mapping) else query or ()
+    chosen = [(name, value) for name, value in pairs if value is not None]
     return RedirectResponse(f"{path}?{urlencode(chosen)}" if chosen else path, _SEE_OTHER)

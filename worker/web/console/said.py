@@ -102,7 +102,8 @@ def _counted(said: str | None, count: int, left: int) -> Said | None:
         return Said(tone=Tone.GOOD, text=f"{number(count)} {'event' if count == 1 else 'events'} will be sent again.")
     if said == "asked":
         grants = "1 grant" if count == 1 else f"{number(count)} grants"
-        others = f" {number(left)} were left out, for the reasons below." if left else ""
+        several = f" {number(left)} grants were left out, for the reasons below."
+        others = {0: "", 1: " 1 grant was left out, for the reason below."}.get(left, several)
         tone = Tone.GOOD if count else Tone.WATCH
         return Said(tone=tone, text=f"Mails about {grants} were asked for; workers send them within minutes.{others}")
     return None
