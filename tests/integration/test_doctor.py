@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import WebMaker
 from tests.support.certificates import certificate
 from tests.support.installation import Installation, installed
+from tests.support.issuer import running_issuer
 from tests.support.mail_server import MailServer
 from worker.doctor.database import table_findings
 from worker.doctor.examination import examine
@@ -29,6 +30,17 @@ authorization_endpoint = "https://127.0.0.1:{port}/authorize"
 token_endpoint = "https://127.0.0.1:{port}/token"
 [clients.self-signed]
 provider = "private"
+client_id = "abc"
+client_secret = "env:CLIENT_SECRET"
+"""
+
+_ISSUED = """
+[providers.issued]
+issuer = "{issuer}"
+authorization_endpoint = "{issuer}/authorize"
+token_endpoint = "{issuer}/token"
+[clients.issued]
+provider = "issued"
 client_id = "abc"
 client_secret = "env:CLIENT_SECRET"
 """
@@ -163,6 +175,22 @@ def test_tables_are_judged_by_their_statistics() -> None:
     levels = [next(table_findings(SimpleNamespace(**one))).level.value for one in (fine, bloated, cold, young)]
 
     assert levels == ["ok", "warning", "warning", "ok"]
+
+
+def test_a_token_endpoint_that_moved_is_told(installation: Installation, tmp_path: Path) -> None:
+    """An issuer that says something else than what is written down is a warning, and what is written down is used."""
+    path = tmp_path / "evergrant.toml"
+    with running_issuer() as issuer:
+        issuer.publish()
+        table = _ISSUED.format(issuer=issuer.url)
+        for written, level, found in (
+            (table, "ok", "says the same"),
+            (table.replace("/token", "/old"), "warning", f"written down is {issuer.url}/old"),
+        ):
+            path.write_text(written)
+            _code, findings = examined(installation, EVERGRANT_CONFIG=str(path))
+            told = findings["issuer of issued (client issued)"]
+            assert (told["level"], found in told["found"]) == (level, True)
 
 
 def test_a_proxy_that_nobody_has_named_is_told(installation: Installation) -> None:

@@ -267,6 +267,13 @@ def test_endpoints_may_be_found_by_their_issuer(providers: Providers, issuer: Is
     assert (ended.code, ended.err) == (0, "")
     assert f'    token_endpoint = "{issuer.url}/token"' in ended.out.splitlines()
 
+    # Its client may be written down before.
+    providers.write(f'[providers.acme]\nissuer = "{issuer.url}"\n', CLIENT)
+    ended = providers.run("check", "acme", "--discover")
+    assert (ended.code, ended.err) == (0, "")
+    assert "client acme-main sends nothing yet: its provider has no token_endpoint" in ended.out.splitlines()
+    assert f'    token_endpoint = "{issuer.url}/token"' in ended.out.splitlines()
+
 
 @pytest.mark.parametrize(
     ("published", "said"),

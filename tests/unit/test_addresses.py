@@ -42,6 +42,8 @@ def test_public_addresses(address: str) -> None:
         *["64:ff9b::169.254.169.254", "64:ff9b:1::a00:1", "64:ff9b:1:a00:0:100::"],
         *["2002:c0a8:101::1", "2002:a9fe:a9fe::", "2001:0:4136:e378:8000:63bf:f5ff:fffe", "2001::1"],
         *["::ffff:0:10.0.0.1", "::ffff:0:127.0.0.1"],
+        # For documentation, segment routing, the IETF's own protocols.
+        *["3fff::1", "5f00::1", "192.0.0.8", "::ffff:192.0.0.8"],
     ],
 )
 def test_addresses_that_are_not_public(address: str) -> None:

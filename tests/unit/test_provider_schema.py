@@ -206,8 +206,10 @@ def test_an_endpoint_that_nobody_knows_is_said_to_be_unknown(key: str) -> None:
 
 
 def test_a_client_needs_a_token_endpoint() -> None:
-    """What discovery would find has to be written down before it is used."""
-    with pytest.raises(ConfigurationError, match=r"^\[clients\.c\] provider 'acme' has no token_endpoint yet: "):
+    """What discovery would find has to be written down before it is used, and the message says how it is found."""
+    with pytest.raises(
+        ConfigurationError, match=r"^\[clients\.c\] provider 'acme' has no token_endpoint yet: .* acme --discover"
+    ):
         registry({"issuer": "https://acme.example"}, keep="access")
 
 

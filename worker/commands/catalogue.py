@@ -11,12 +11,12 @@ from typing import Annotated
 import typer
 
 from worker.commands.console import AsJson, fail, print_json, print_table, settings
-from worker.commands.provider_check import Report, discover_each
 from worker.commands.provider_facts import facts_of, hosts_of, matches, sureness
 from worker.commands.provider_requests import requests_of
 from worker.commands.running import with_running
 from worker.commands.shown_values import shown_provider
 from worker.configuration import Configuration, load_configuration
+from worker.doctor.issuers import Report, discover_each
 from worker.domain.errors import ConfigurationError
 from worker.oauth.client import Client
 from worker.oauth.provider import Provider
@@ -103,6 +103,9 @@ def check(
     if missing is not None:
         typer.echo(f"not to be had here, and worker and web would not start without it: {missing}")
     for client in clients if name else ():
+        if not client.provider.has_token_endpoint:
+            typer.echo(f"client {client.name} sends nothing yet: its provider has no token_endpoint")
+            continue
         typer.echo(f"client {client.name} sends, with its secrets in place of these words:")
         for line in requests_of(client):
             typer.echo(f"  {line}")

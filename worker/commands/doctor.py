@@ -17,8 +17,8 @@ from worker.logging import configure_logging
 def doctor(*, as_json: AsJson = False) -> None:
     """Look at settings, files, database, broker, mail server, clocks and token endpoints, and name each remedy.
 
-    It changes nothing and spends nothing: token endpoints are asked for their headers, without any token. Exit code 0
-    where nothing is broken, warnings or not, else 1.
+    It changes nothing and spends nothing: token endpoints are asked for their headers, without any token, and issuers
+    for their metadata. Exit code 0 where nothing is broken, warnings or not, else 1.
 
     Example: evergrant doctor
     """

@@ -17,6 +17,7 @@ from worker.bootstrap import create_schema, software, wall_clock
 from worker.configuration import Configuration, load_configuration
 from worker.doctor.database import check_server, check_tables, check_workers, describe
 from worker.doctor.finding import Finding, error, ok, warning
+from worker.doctor.issuers import check_issuers
 from worker.doctor.secret_files import check_files
 from worker.doctor.servers import check_broker, check_mail_server, check_public_url
 from worker.doctor.token_endpoints import check_token_endpoints
@@ -59,6 +60,7 @@ async def examine(environment: Mapping[str, str], now: Callable[[], datetime] = 
     if configuration is not None:
         findings += _proxies(settings, configuration)
         checks.append(_clients(configuration, now))
+        checks.append(check_issuers(list(configuration.registry.clients.values())))
     for several in await asyncio.gather(*checks):
         findings += several
     return findings

@@ -16,9 +16,13 @@ _WITH_IPV4_AT_THE_END: Final = tuple(
     ipaddress.IPv6Network(network)
     for network in ("::ffff:0:0/96", "::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/96")
 )
-#: What Python's versions differ in: site-local (RFC 3879), and the rest of what is left to a network's own NAT64, where
-#: nobody outside knows which bits are the IPv4 address.
-_NEVER_PUBLIC: Final = tuple(ipaddress.IPv6Network(network) for network in ("fec0::/10", "64:ff9b:1::/48"))
+#: What Python's versions differ in, by IANA's registries of special-purpose addresses: site-local (RFC 3879), the rest
+#: of what is left to a network's own NAT64, where nobody outside knows which bits are the IPv4 address, documentation
+#: (RFC 9637), segment routing (RFC 9602), and the IETF's protocol assignments (RFC 6890).
+_NEVER_PUBLIC: Final = tuple(
+    ipaddress.ip_network(network)
+    for network in ("fec0::/10", "64:ff9b:1::/48", "3fff::/20", "5f00::/16", "192.0.0.0/24")
+)
 
 
 def is_public(address: str) -> bool:
@@ -31,8 +35,6 @@ def is_public(address: str) -> bool:
         inner = _ipv4_in(parsed)
         if inner:
             return all(_is_global(part) for part in inner)
-        if any(parsed in network for network in _NEVER_PUBLIC):
-            return False
     return _is_global(parsed)
 
 
@@ -60,4 +62,5 @@ def _ipv4_in(address: ipaddress.IPv6Address) -> tuple[ipaddress.IPv4Address, ...
 
 
 def _is_global(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    return address.is_global and not address.is_multicast
+    is_special = any(address in network for network in _NEVER_PUBLIC)
+    return address.is_global and not address.is_multicast and not is_special

@@ -256,6 +256,11 @@ class Provider(BaseModel):
         return self.style is Style.TOKEN_EXCHANGE
 
     @property
+    def has_token_endpoint(self) -> bool:
+        """Whether it is known where a refresh goes."""
+        return self.token_endpoint is not None or self.refresh.endpoint is not None
+
+    @property
     def sends_pkce(self) -> bool:
         """Whether an authorization request carries a PKCE challenge."""
         return self.pkce in {Pkce.REQUIRED, Pkce.SUPPORTED}

@@ -92,10 +92,12 @@ def _client(
     if provider is None:
         message = f"[{where}] provider {entry.provider!r} is unknown{nearest(entry.provider, providers)}"
         raise ConfigurationError(message)
-    if provider.token_endpoint is None and provider.refresh.endpoint is None:
+    # Whoever only describes may go on without: the issuer is asked by such a command.
+    if environment is not None and not provider.has_token_endpoint:
+        asked = f": `evergrant providers check {provider.name} --discover` asks its issuer" if provider.issuer else ""
         message = (
-            f"[{where}] provider {provider.name!r} has no token_endpoint yet: `evergrant providers check "
-            f"{provider.name}` asks its issuer, and [providers.{provider.name}] is where it belongs"
+            f"[{where}] provider {provider.name!r} has no token_endpoint yet{asked}; "
+            f"write it into [providers.{provider.name}]"
         )
         raise ConfigurationError(message)
     _check_credentials(entry, provider, where)

@@ -10,6 +10,7 @@ from typing import Final
 import httpx
 
 from worker.bootstrap import software
+from worker.doctor.finding import Finding, ok, warning
 from worker.oauth.client import Client
 from worker.oauth.discovery import Discovered, NotDiscovered, changed, discover
 from worker.oauth.http_client import create_http_client
@@ -26,9 +27,11 @@ class Report:
     """What one issuer said, for a person."""
 
     name: str
+    provider: str
     said: str
     lines: tuple[str, ...] = ()
     differs: bool = False  #: it says something else than what is written down, or could not be asked
+    changes: tuple[str, ...] = ()  #: of `lines`: endpoints that are written down differently
 
 
 async def discover_each(providers: Iterable[Provider], clients: Sequence[Client]) -> list[Report]:
@@ -43,6 +46,23 @@ async def discover_each(providers: Iterable[Provider], clients: Sequence[Client]
     limit = asyncio.Semaphore(_AT_ONCE)
     async with create_http_client(user_agent=software()) as http:
         return list(await asyncio.gather(*(_ask(http, name, provider, limit) for name, provider in asked)))
+
+
+async def check_issuers(clients: Sequence[Client]) -> list[Finding]:
+    """Ask the issuers of the clients' providers whether their endpoints are those that are written down.
+
+    One that says nothing is fine: what is written down is used whatever it says.
+    """
+    own = {client.provider.name: client.provider for client in clients}
+    return [_finding(report) for report in await discover_each(own.values(), clients)]
+
+
+def _finding(report: Report) -> Finding:
+    check = f"issuer of {report.name}"
+    if not report.changes:
+        return ok(check, report.said)
+    remedy = f"it is not followed: ask the provider whether it is meant, then change [providers.{report.provider}]"
+    return warning(check, "; ".join((report.said, *report.changes)), remedy)
 
 
 def _filled(provider: Provider, clients: Sequence[Client]) -> list[tuple[str, Provider]]:
@@ -62,12 +82,15 @@ async def _ask(http: httpx.AsyncClient, name: str, provider: Provider, limit: as
     issuer = provider.issuer or ""
     empty = names_in([issuer])
     if empty:
-        return Report(name=name, said=f"not asked: no client fills in {{{empty[0]}}} of its issuer")
+        return Report(
+            name=name, provider=provider.name, said=f"not asked: no client fills in {{{empty[0]}}} of its issuer"
+        )
     async with limit:
         found = await discover(http, issuer, allow_private_addresses=provider.allow_private_addresses)
     match found:
         case NotDiscovered(why=why):
-            return Report(name=name, said=f"{issuer} told nothing: {why}", differs=True)
+            said = f"{issuer} told nothing: {why}"
+            return Report(name=name, provider=provider.name, said=said, differs=True)
         case Discovered():
             return _compared(name, provider, found)
 
@@ -82,11 +105,18 @@ def _compared(name: str, provider: Provider, found: Discovered) -> Report:
     missing = [f'{change.key} = "{change.found}"' for change in changes if change.pinned is None]
     lines = [*differing, *(f"{key}: the issuer's address {why}" for key, why in found.unusable.items())]
     if missing:
-        lines.append("the issuer also names, and nothing here follows:")
+        lines.append(f"the issuer also names, and nothing is followed before it stands in [providers.{provider.name}]:")
         lines += [f"  {line}" for line in missing]
     lines += _also(provider, found)
     said = f"{found.issuer} says something else" if differing else f"{found.issuer} says the same"
-    return Report(name=name, said=said, lines=tuple(lines), differs=bool(differing))
+    return Report(
+        name=name,
+        provider=provider.name,
+        said=said,
+        lines=tuple(lines),
+        differs=bool(differing),
+        changes=tuple(differing),
+    )
 
 
 def _also(provider: Provider, found: Discovered) -> list[str]:
