@@ -165,6 +165,10 @@ class Container:
     def stop_claiming(self) -> None:
         """Begin nothing new from now on: no refresh, webhook or mail; what is under way goes on."""
         self.drains.stop()
+        self.stop_telling()
+
+    def stop_telling(self) -> None:
+        """Begin no webhook and no mail from now on; refreshes go on."""
         self.webhooks.stop()
         self.mails.stop()
 

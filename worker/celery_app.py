@@ -11,11 +11,13 @@ from typing import Any, Final, NoReturn
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 from celery.utils.nodenames import gethostname
+from kombu.exceptions import OperationalError
 from prometheus_client import REGISTRY
 
 from worker.beat import pulse
 from worker.bootstrap import create_container, read_settings
 from worker.configuration import load_configuration
+from worker.consumer import consumer_closed
 from worker.domain.errors import ConfigurationError, EvergrantError
 from worker.logging import configure_logging, get_logger
 from worker.probes import Probes
@@ -37,6 +39,10 @@ FIGURES_SECONDS: Final = 15
 #: Seconds between looks for mails that are due.
 MAIL_SECONDS: Final = 5
 QUEUE: Final = "evergrant"
+#: The task that a ticket asks for.
+DRAIN: Final = "evergrant.drain"
+#: Seconds after which a ticket is worthless: by then later ticks have sent others.
+TICKET_EXPIRES: Final = 10
 
 # Celery warns of root because of pickled messages; ours are JSON and nothing else is accepted.
 warnings.filterwarnings("ignore", category=SecurityWarning)
@@ -175,9 +181,22 @@ def _say_ready(**_fields: Any) -> None:  # noqa: ANN401 -- Celery's signal
 
 
 @signals.worker_shutting_down.connect
-def _stop_claiming(**_fields: Any) -> None:  # noqa: ANN401 -- Celery's signal
+def _begin_stop(**_fields: Any) -> None:  # noqa: ANN401 -- Celery's signal
     if "worker" in _runtimes:
-        runtime().stop_claiming(_stop_seconds(runtime()))
+        runtime().begin_stop(_stop_seconds(runtime()))
+
+
+@consumer_closed.connect
+def _pass_tickets_on(**_fields: Any) -> None:  # noqa: ANN401 -- Celery's signal
+    """Let others go on at once with what this worker leaves undone, and not at the next tick."""
+    if "worker" not in _runtimes:
+        return
+    for client in runtime().stop_claiming():
+        try:
+            app.send_task(DRAIN, args=(client,), expires=TICKET_EXPIRES, retry=False)
+        except OperationalError as error:
+            log.warning("ticket_not_passed_on", client=client, error=type(error.__cause__ or error).__name__)
+            return  # the broker is away, and the next tick finds what is due
 
 
 @signals.worker_shutdown.connect

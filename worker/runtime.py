@@ -25,6 +25,9 @@ STUCK_SECONDS: Final = 30.0
 #: Seconds for the loop to have its dependencies asked; each of them has two.
 _ASKED_SECONDS: Final = 4.0
 
+#: Longest time, seconds, that a stopping worker goes on with what it takes from the broker: within one it takes nothing
+#: more, unless the broker is away.
+_TAKES_ON: Final = 5.0
 #: Seconds before a keeper that has ended begins again.
 _KEEP_AGAIN: Final = 1.0
 
@@ -106,11 +109,19 @@ class Runtime:
         if running.done():
             running.result()
 
-    def stop_claiming(self, seconds: float) -> None:
-        """Claim nothing new from now on, and wait for what was sent at most so long; safe in a signal handler."""
+    def begin_stop(self, seconds: float) -> None:
+        """Stop within so long; safe in a signal handler.
+
+        Tickets still come for a moment, until the broker's connection is closed, and each must be worked on: nobody
+        else gets it. `stop_claiming` says when that is over.
+        """
         if self._stops_at is None:
             self._stops_at = time.monotonic() + seconds
             self._loop.call_soon_threadsafe(self._begin_stop, seconds)
+
+    def stop_claiming(self) -> frozenset[str]:
+        """Claim nothing new from now on; returns the clients whose drains others may have to go on with."""
+        return self.run(self._stop_claiming())
 
     def close(self, seconds: float) -> None:
         """Wait for what was sent to be settled, at most so long since the stop began, and end the loop."""
@@ -121,8 +132,13 @@ class Runtime:
             self._end_loop()
 
     def _begin_stop(self, seconds: float) -> None:
-        self.container.stop_claiming()
+        self.container.stop_telling()
+        self._loop.call_later(min(_TAKES_ON, seconds / 2), self.container.stop_claiming)
         self._loop.call_later(seconds, self._let_go.set_result, None)
+
+    async def _stop_claiming(self) -> frozenset[str]:
+        self.container.stop_claiming()
+        return self.container.drains.unfinished()
 
     async def _create(self, create: Callable[[], Container]) -> Container:
         container = create()

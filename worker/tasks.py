@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from structlog.contextvars import bound_contextvars
 
-from worker.celery_app import app, runtime
-
-#: Seconds after which a ticket is worthless: by then later ticks have sent others.
-TICKET_EXPIRES: Final = 10
+from worker.celery_app import DRAIN, TICKET_EXPIRES, app, runtime
 
 
 @app.task(name="evergrant.tick", bind=True)
@@ -21,7 +18,7 @@ def tick(self: Any) -> None:  # noqa: ANN401 -- Celery ships no types
             drain.apply_async(args=(ticket.client,), expires=TICKET_EXPIRES, headers=container.tracer.carry())
 
 
-@app.task(name="evergrant.drain", bind=True)
+@app.task(name=DRAIN, bind=True)
 def drain(self: Any, client: str) -> None:  # noqa: ANN401 -- Celery ships no types
     """Work through one client's due grants."""
     container = runtime().container

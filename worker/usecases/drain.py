@@ -204,13 +204,16 @@ class Drains:
         self._supplies = supplies
         self._running: dict[str, Drain] = {}
         self._stopping = False
+        self._unfinished: set[str] = set()
 
     async def drain(self, client: Client, seconds: float) -> int:
         """Do what a ticket asks for; returns how many grants were claimed."""
         running = self._running.get(client.name)
-        if self._stopping or running is not None:
-            if running is not None:
-                running.nudge()
+        if self._stopping:
+            self._unfinished.add(client.name)
+            return 0
+        if running is not None:
+            running.nudge()
             return 0
         drain = self._running[client.name] = Drain(client, self._supplies)
         try:
@@ -224,5 +227,10 @@ class Drains:
     def stop(self) -> None:
         """Claim nothing new in any drain; they end when what was sent is settled."""
         self._stopping = True
+        self._unfinished.update(self._running)
         for drain in self._running.values():
             drain.stop()
+
+    def unfinished(self) -> frozenset[str]:
+        """Return the clients whose drains were stopped, or not begun any more: others may have to go on with them."""
+        return frozenset(self._unfinished)
