@@ -15,9 +15,9 @@ import structlog
 
 from worker.domain.secret import Secret
 
-_STARS: Final = "***"
+STARS: Final = "***"
 #: Field names under which nothing is ever shown, whatever its type.
-_FORBIDDEN: Final = frozenset(
+FORBIDDEN: Final = frozenset(
     {"access_token", "refresh_token", "client_secret", "code", "state_parameter", "authorization", "password"}
 )
 #: What most fields hold, and what cannot hold a secret of its own: looking further would cost as much as the line.
@@ -42,25 +42,25 @@ _LINK: Final = re.compile(r"(/(?:reconsent|sign-in)/)[^\s\"'?]+")
 
 def without_secrets(text: str) -> str:
     """Return text of others with stars in place of what looks like a secret."""
-    text = _NAMED.sub(rf"\1\2{_STARS}", text)
-    text = _QUERIED.sub(rf"\1{_STARS}", text)
-    text = _HEADER.sub(rf"\1 {_STARS}", text)
-    text = _USERINFO.sub(rf"\1{_STARS}@", text)
-    text = _JWT.sub(_STARS, text)
-    return _LINK.sub(rf"\1{_STARS}", text)
+    text = _NAMED.sub(rf"\1\2{STARS}", text)
+    text = _QUERIED.sub(rf"\1{STARS}", text)
+    text = _HEADER.sub(rf"\1 {STARS}", text)
+    text = _USERINFO.sub(rf"\1{STARS}@", text)
+    text = _JWT.sub(STARS, text)
+    return _LINK.sub(rf"\1{STARS}", text)
 
 
 def redact(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Replace what must not be shown; a `Secret` shows itself as stars anyway."""
     for key, value in event.items():
-        if key in _FORBIDDEN:
-            event[key] = _STARS
+        if key in FORBIDDEN:
+            event[key] = STARS
         elif type(value) in _PLAIN:
             continue
         elif isinstance(value, Secret):
-            event[key] = _STARS
+            event[key] = STARS
         elif isinstance(value, Mapping):
-            event[key] = {name: _STARS if name in _FORBIDDEN else item for name, item in value.items()}
+            event[key] = {name: STARS if name in FORBIDDEN else item for name, item in value.items()}
     return event
 
 

@@ -5,13 +5,13 @@ Standard library and Celery records go through the same processors, so that one 
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from typing import Any, Final, Literal
 
 import structlog
 
+from worker.log_lines import json_logger, merge_ids, write_json
 from worker.log_redaction import ShortAddresses, redact, redact_foreign, redact_traceback
 
 #: Libraries that say at INFO what our own lines say better.
@@ -38,6 +38,14 @@ class _Writer(structlog.WriteLogger):
         self.name = name
 
 
+class _JsonWriter(structlog.BytesLogger):
+    """The same, for lines that are encoded already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(sys.stderr.buffer)
+        self.name = name
+
+
 def configure_logging(log_format: Literal["json", "console"] | None, level: str) -> None:
     """Send everything this process logs to standard error, in one form.
 
@@ -47,22 +55,29 @@ def configure_logging(log_format: Literal["json", "console"] | None, level: str)
 
     """
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        merge_ids,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         redact,
     ]
+    is_json = log_format == "json" or (log_format is None and not sys.stderr.isatty())
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer(serializer=_write_json)
-        if log_format == "json" or (log_format is None and not sys.stderr.isatty())
+        structlog.processors.JSONRenderer(serializer=write_json)
+        if is_json
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=26)
     )
+    own: list[structlog.typing.Processor] = [
+        *shared,
+        structlog.processors.format_exc_info,
+        redact_traceback,
+        renderer,
+    ]
     # Our own lines do not take the way through the standard library, which costs five times what they cost themselves.
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, redact_traceback, renderer],
-        logger_factory=_Writer,
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        processors=own,
+        logger_factory=_JsonWriter if is_json else _Writer,
+        wrapper_class=json_logger(level) if is_json else structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -86,14 +101,6 @@ def configure_logging(log_format: Literal["json", "console"] | None, level: str)
         access.addFilter(ShortAddresses())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-#: Made once: making it costs more than writing a line.
-_JSON: Final = json.JSONEncoder(default=str)
-
-
-def _write_json(event: structlog.typing.EventDict, **_options: object) -> str:
-    return _JSON.encode(event)
 
 
 def get_logger(name: str) -> Any:  # noqa: ANN401 -- structlog's proxy has no better type

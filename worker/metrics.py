@@ -47,7 +47,7 @@ class Metrics:
 
     Args:
         registry: where they are registered.
-        clock: the wall clock, as seconds since the epoch, for the scan's timestamp alone.
+        clock: the wall clock, as seconds since the epoch, for the scan's timestamp.
         exemplar: gives the trace of a refresh, for whoever asks for OpenMetrics.
 
     """
@@ -179,6 +179,7 @@ class Metrics:
             multiprocess_mode="mostrecent",
         )
         self._skew = cache(self.clock_skew.labels)
+        self._skewed: dict[str, int] = {}  # in which second it was shown last
 
     def expect(self, clients: Iterable[str], *, mails: bool) -> None:
         """Begin the series of the configured clients at 0: of one that begins at 1, no rate sees the first.
@@ -199,8 +200,11 @@ class Metrics:
                 self.reconsent_mails.labels(client, outcome)
 
     def skewed(self, provider: str, seconds: float) -> None:
-        """Show how far a provider's clock is ahead of the database's."""
-        self._skew(provider).set(seconds)
+        """Show how far a provider's clock is ahead of the database's, at most once a second: each answer tells it."""
+        now = int(self._clock())
+        if self._skewed.get(provider) != now:
+            self._skewed[provider] = now
+            self._skew(provider).set(seconds)
 
     def refreshed(self, grant: ClaimedGrant, outcome: Outcome, *, seconds: float, late: timedelta) -> None:
         """Count one refresh whose outcome is stored."""

@@ -57,7 +57,9 @@ class Observers:
         """Count and log one refresh whose outcome is stored."""
         self._metrics.refreshed(grant, outcome, seconds=seconds, late=late)
         self._count_refresh(grant.client, label(outcome))
-        fields = _identify(grant) | {"took_ms": round(seconds * 1000), "late_ms": round(late.total_seconds() * 1000)}
+        fields = _identify(grant)
+        fields["took_ms"] = round(seconds * 1000)
+        fields["late_ms"] = round(late.total_seconds() * 1000)
         if isinstance(outcome, Rotated):
             self._log.info("grant_rotated", **fields)
             return

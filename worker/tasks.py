@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from structlog.contextvars import bound_contextvars
-
 from worker.celery_app import DRAIN, TICKET_EXPIRES, app, runtime
+from worker.log_lines import bound_ids
 
 
 @app.task(name="evergrant.tick", bind=True)
 def tick(self: Any) -> None:  # noqa: ANN401 -- Celery ships no types
     """Rescue, scan, and send the tickets that the due grants call for."""
     container = runtime().container
-    with bound_contextvars(scan=self.request.id), container.tracer.span("scan"):
+    with bound_ids(scan=self.request.id), container.tracer.span("scan"):
         for ticket in runtime().run(container.dispatch.dispatch()):
             drain.apply_async(args=(ticket.client,), expires=TICKET_EXPIRES, headers=container.tracer.carry())
 
@@ -26,7 +25,7 @@ def drain(self: Any, client: str) -> None:  # noqa: ANN401 -- Celery ships no ty
     if configured is not None:
         seconds = container.configuration.worker.drain_time.total_seconds()
         # What is logged of it, down to each settle, names the scan that asked for it (Celery's parent) and this drain.
-        with bound_contextvars(scan=self.request.parent_id, drain=self.request.id):
+        with bound_ids(scan=self.request.parent_id, drain=self.request.id):
             # Not waited for: a thread that waits for a slow provider would be missing for everybody's ticks.
             work = container.drains.drain(configured, seconds)
             runtime().start(

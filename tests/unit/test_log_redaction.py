@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from io import StringIO
+from io import BytesIO, TextIOWrapper
 from typing import Any
 
 import pytest
@@ -21,11 +21,11 @@ JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
 
 
 @contextmanager
-def written() -> Iterator[StringIO]:
+def written() -> Iterator[TextIOWrapper]:
     """Configure logging as a process does, and give what it writes; what was configured before is put back."""
     root, before = logging.getLogger(), structlog.get_config()
     handlers, level = root.handlers[:], root.level
-    with redirect_stderr(StringIO()) as stream:
+    with redirect_stderr(TextIOWrapper(BytesIO(), encoding="utf-8", write_through=True)) as stream:
         configure_logging("json", "info")
         try:
             yield stream
@@ -35,9 +35,14 @@ def written() -> Iterator[StringIO]:
             structlog.configure(**before)
 
 
-def lines(stream: StringIO) -> list[dict[str, Any]]:
+def _text(stream: TextIOWrapper) -> str:
+    assert isinstance(stream.buffer, BytesIO)
+    return stream.buffer.getvalue().decode()
+
+
+def lines(stream: TextIOWrapper) -> list[dict[str, Any]]:
     """Return the lines, each of them JSON."""
-    return [json.loads(line) for line in stream.getvalue().splitlines()]
+    return [json.loads(line) for line in _text(stream).splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -65,8 +70,8 @@ def test_text_of_others_is_shown_without_secrets(text: str) -> None:
         logging.getLogger("some.library").error("it failed", exc_info=error)
         get_logger("evergrant").error("it_failed", exc_info=error)
 
-    assert SECRET not in stream.getvalue()
-    assert JWT not in stream.getvalue()
+    assert SECRET not in _text(stream)
+    assert JWT not in _text(stream)
     first, second, third, own = lines(stream)
     assert "***" in first["event"]
     assert (first["level"], first["logger"]) == ("warning", "some.library")
@@ -105,7 +110,7 @@ def test_access_lines_of_uvicorn_have_no_query_and_no_link(monkeypatch: pytest.M
         access.info(arguments, "127.0.0.1:5", "GET", f"/reconsent/{SECRET}", "1.1", 200)
         access.info(arguments, "127.0.0.1:5", "GET", "/v1/grants?client=acme", "1.1", 200)
 
-    assert SECRET not in stream.getvalue()
+    assert SECRET not in _text(stream)
     assert [line["event"] for line in lines(stream)] == [
         '127.0.0.1:5 - "GET /oauth/... HTTP/1.1" 200',
         '127.0.0.1:5 - "GET /reconsent/*** HTTP/1.1" 200',

@@ -1,0 +1,63 @@
+"""Lines of JSON that are made in one pass say what a chain of processors would have made of them."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.domain.secret import Secret
+from worker.log_lines import bound_ids, json_line
+from worker.log_redaction import FORBIDDEN
+
+LOGGER = SimpleNamespace(name="evergrant")
+TEXT = st.text(max_size=9)
+PLAIN = st.one_of(TEXT, st.integers(), st.booleans(), st.none(), st.floats(allow_nan=False), st.uuids())
+VALUES = st.one_of(PLAIN, st.lists(PLAIN, max_size=2), st.dictionaries(TEXT, PLAIN, max_size=2))
+NAMES = TEXT.filter(lambda name: name not in FORBIDDEN | {"exc_info", "level", "logger", "timestamp"})
+
+
+def line(event: dict[str, Any], method: str = "info") -> dict[str, Any]:
+    """Make one line and read it back."""
+    read: dict[str, Any] = json.loads(json_line(LOGGER, method, event))
+    return read
+
+
+@given(st.dictionaries(NAMES, VALUES, max_size=4))
+def test_every_value_comes_back(event: dict[str, Any]) -> None:
+    """Text in any script, numbers, and what JSON has no word for: as the standard library's encoder writes them."""
+    event = {"event": "x", **event}
+    made = line(dict(event))
+    stamp = datetime.fromisoformat(made.pop("timestamp"))
+    assert (made.pop("level"), made.pop("logger")) == ("info", "evergrant")
+    assert made == json.loads(json.dumps(event, default=str))
+    assert stamp.utcoffset() == timedelta()
+
+
+def test_ids_that_are_bound_stand_in_every_line_and_give_way_to_its_own() -> None:
+    """Blocks may be nested; a line's own field of that name counts."""
+    with bound_ids(scan="s"), bound_ids(drain="d"):
+        assert line({"event": "x"}).items() >= {"scan": "s", "drain": "d"}.items()
+        assert line({"event": "x", "scan": "mine"})["scan"] == "mine"
+    assert "scan" not in line({"event": "x"})
+
+
+def test_secrets_are_stars_by_name_type_and_in_tracebacks() -> None:
+    """Nothing of a secret is written, wherever it stands in an event."""
+    hidden = "s3cr3t-Value.0123"
+    event = {"event": "x", "code": hidden, "its": Secret(hidden), "in_it": {"refresh_token": hidden}}
+    error = ValueError(f"https://issuer.example/?code={hidden}")
+    made = json_line(LOGGER, "exception", {**event, "exc_info": error})
+    assert hidden.encode() not in made
+    read = json.loads(made)
+    assert (read["code"], read["its"], read["in_it"], read["level"]) == (
+        "***",
+        "***",
+        {"refresh_token": "***"},
+        "error",
+    )
+    assert "ValueError" in read["exception"]
