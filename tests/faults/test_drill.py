@@ -39,6 +39,7 @@ HEALTHY = Views(
     theirs=(FAMILY,),
     sandbox={"c": SandboxCounts(is_resend_safe=False, rotations=1, double_spends=0, replays_after_withheld_answer=0)},
     workers=WorkerCounts(tokens_lost=0, superseded_tokens=0, leases_rescued=0, doubts_ended={}),
+    told=(),
 )
 DONE = CampaignRun(completed=True, settled_after=1.0)
 
@@ -58,7 +59,7 @@ def test_a_short_drill_keeps_every_promise(tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
     said: dict[str, Any] = json.loads(ended.stdout)
-    promises = ("double_spends", "tokens_lost", "false_deaths", "alive_and_not_active")
+    promises = ("double_spends", "tokens_lost", "false_deaths", "alive_and_not_active", "secrets_told")
     assert {name: said[name] for name in promises} == dict.fromkeys(promises, 0)
     assert said["rotations"] >= 300
     assert sum(said["faults"].values()) == 20
@@ -114,6 +115,7 @@ TWICE = replace(FAMILY, tokens=(replace(FIRST, presented=2), SECOND))
         (_with(family=TWICE, grant=replace(GRANT, doubts=((0, 999.0),)), double_spends=1), "unexplained"),
         (_with(grant=GIVEN_UP), "tokens_lost"),
         (replace(HEALTHY, workers=replace(HEALTHY.workers, tokens_lost=1)), "tokens_lost"),
+        (replace(HEALTHY, told=("worker-1.log, line 3: a refresh token",)), "secrets_told"),
     ],
 )
 def test_a_broken_promise_is_noticed(views: Views, figure: str) -> None:

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
+from tests.secrecy import folder as secrecy
+from tests.secrecy.told import tell
+
 ROOT: Final = Path(__file__).parents[2]
 _LIMIT_S: Final = 120.0  # a command takes a second; this only turns a hang into an error
 _AT_ONCE: Final = 3  # commands mostly wait for their imports to be read
@@ -23,6 +26,12 @@ class Ended:
     code: int
     out: str
     err: str
+
+
+def told(arguments: Sequence[str], ended: Ended) -> Ended:
+    """Keep what a command said for the search for secrets, without what `token` is there to print; returns it."""
+    tell("commands", ended.err if arguments[:1] == ("token",) else ended.out + ended.err)
+    return ended
 
 
 def run_each(commands: Sequence[tuple[CommandLine, Sequence[str]]]) -> list[Ended]:
@@ -61,7 +70,7 @@ class CommandLine:
             text=True,
             timeout=_LIMIT_S,
         )
-        return Ended(code=done.returncode, out=done.stdout, err=done.stderr)
+        return told(arguments, Ended(code=done.returncode, out=done.stdout, err=done.stderr))
 
     def start(self, *arguments: str, stderr: IO[bytes] | None = None) -> subprocess.Popen[Any]:
         """Start one command that goes on until it is stopped."""
@@ -80,4 +89,4 @@ class CommandLine:
     def whole_environment(self) -> dict[str, str]:
         """Return everything that stands in a command's environment."""
         # PYTHONPATH: the folder is not the checkout, and an interpreter that has it installed finds the same code.
-        return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **self.environment}
+        return {"PATH": os.environ["PATH"], **secrecy.environment(), **self.environment}

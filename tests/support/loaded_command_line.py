@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self
 
-from tests.support.command_line import ROOT, CommandLine, Ended
+from tests.support.command_line import ROOT, CommandLine, Ended, told
 
 _LIMIT_S: Final = 60  # a command takes a tenth of a second; this only turns a hang into an exit code
 
@@ -45,7 +45,9 @@ class LoadedCommandLine:
             self._process.stdin.write(json.dumps(asked) + "\n")
             self._process.stdin.flush()
             code = int(self._process.stdout.readline())
-            return Ended(code=code, out=streams[1].read_text("utf-8"), err=streams[2].read_text("utf-8"))
+            return told(
+                arguments, Ended(code=code, out=streams[1].read_text("utf-8"), err=streams[2].read_text("utf-8"))
+            )
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(

@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
+from tests.secrecy.told import tell
 from tests.support.waiting import until, wait_until
 
 _LINK: Final = re.compile(r"https?://\S+/reconsent/[A-Za-z0-9_-]+")
@@ -178,6 +179,7 @@ class _Handler:
         if refusal is not None:
             return refusal
         assert isinstance(envelope.content, bytes)
+        tell("mails", envelope.content)
         message = message_from_bytes(envelope.content, _class=EmailMessage, policy=default)
         received = Received(
             sender=str(envelope.mail_from),

@@ -12,6 +12,7 @@ from typing import Any, Final, Self, TypeVar
 import uvicorn
 from prometheus_client import CollectorRegistry
 
+from tests.secrecy.answers import kept_answers
 from tests.support.waiting import wait_until
 from worker.bootstrap import Container
 from worker.web.app import create_web_app
@@ -42,7 +43,7 @@ class RunningWeb:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._registry = CollectorRegistry()
         config = uvicorn.Config(
-            create_web_app(self._create_container, self._registry),
+            kept_answers(create_web_app(self._create_container, self._registry)),
             log_config=None,
             access_log=False,
             server_header=False,

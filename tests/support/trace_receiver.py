@@ -10,6 +10,8 @@ from typing import Self
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.secrecy.told import tell
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedSpan:
@@ -56,6 +58,7 @@ class TraceReceiver:
     def take(self, body: bytes) -> None:
         """Read one export."""
         self.bodies.append(body)
+        tell("traces", body)
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             told = {one.key: one.value.string_value for one in resource.resource.attributes}
             for scope in resource.scope_spans:

@@ -11,6 +11,8 @@ from typing import Any, Final, Self
 
 from standardwebhooks import Webhook
 
+from tests.secrecy.told import tell
+
 _LIMIT_S: Final = 30.0  # a held answer is let go at the latest then, so that a failed test ends
 
 
@@ -109,6 +111,7 @@ class WebhookReceiver:
         return TAKEN
 
     def _reply(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        tell("webhooks", body)
         headers = {name.lower(): value for name, value in handler.headers.items()}
         try:
             payload = self._webhook.verify(body, headers)

@@ -1,4 +1,4 @@
-"""Reads the three views of `views` when a drill is over."""
+"""Reads the views of `views` when a drill is over."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from worker.domain.secret import Secret
 from worker.drill.clients import CLIENTS, DrillClient
+from worker.drill.told import secrets_told
 from worker.drill.views import OurGrant, SandboxCounts, TheirFamily, TheirToken, Views, WorkerCounts
 from worker.drill.world import World
 from worker.sandbox.report import Report
@@ -40,7 +41,7 @@ _TOKENS: Final = "SELECT hash, family_id, presented, consumed_at, delivery FROM 
 
 
 def read_views(world: World, keys: KeyRing) -> Views:
-    """Read all three views. The workers must have ended; the sandbox is stopped, so that its state's file can be read.
+    """Read all views. The workers must have ended; the sandbox is stopped, so that its state's file can be read.
 
     Args:
         world: what was run.
@@ -59,6 +60,7 @@ def read_views(world: World, keys: KeyRing) -> Views:
         theirs=read_families(world.sandbox.state),
         sandbox=sandbox,
         workers=read_worker_counts(world.metrics),
+        told=secrets_told(world.home, world.secrets(), world.sandbox.state),
     )
 
 

@@ -37,6 +37,7 @@ class SandboxProcess:
         control: drives it.
         url: where it listens.
         state: its state's file, to be read once it has stopped.
+        token: the control API's.
 
     """
 
@@ -47,7 +48,7 @@ class SandboxProcess:
         self.state = folder / "sandbox.sqlite3"
         self._log = folder / "sandbox.log"
         self._token_file = folder / "control-token"
-        self._token = Secret(token())
+        self.token = Secret(token())
         self._seed = seed
         self._wait = wait
         self._process: subprocess.Popen[bytes] | None = None
@@ -55,7 +56,7 @@ class SandboxProcess:
     def __enter__(self) -> Self:
         descriptor = os.open(self._token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(self._token.reveal() + "\n")
+            file.write(self.token.reveal() + "\n")
         self._process = start_bound(
             (
                 *(sys.executable, "-m", "worker.sandbox", "--port", "0", "--seed", str(self._seed)),
@@ -65,7 +66,7 @@ class SandboxProcess:
             log_path=self._log,
         )
         self.url = self._address(self._process)
-        self.control = SandboxControl(self.url, self._token)
+        self.control = SandboxControl(self.url, self.token)
         return self
 
     def __exit__(

@@ -1,4 +1,4 @@
-"""What three views say about the promises: pure, from figures to promises kept or broken."""
+"""What the views say about the promises: pure, from figures to promises kept or broken."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Findings:
         tokens_lost: answers that were read and whose token is gone.
         false_deaths: grants that need their owner though the provider holds them and nothing was in doubt.
         left_behind: grants that the provider holds and that are not active here.
+        secrets_told: places in logs, metrics and configuration where a token, a key or a password stands.
         reply_lost: grants given up because the answer with their new token was never read: nobody can promise those.
         reply_lost_delivered: those of them whose answer the sandbox had handed over in full, while a worker was killed
             or stopped. Handed over while none was, it counts as lost.
@@ -43,6 +44,7 @@ class Findings:
     tokens_lost: int = 0
     false_deaths: int = 0
     left_behind: int = 0
+    secrets_told: int = 0
     reply_lost: int = 0
     reply_lost_delivered: int = 0
     ended_by_owner: int = 0
@@ -52,11 +54,12 @@ class Findings:
     @property
     def are_kept(self) -> bool:
         """Whether every promise was kept."""
-        return not (self.evidence or self.unexplained or self.tokens_lost or self.false_deaths or self.left_behind)
+        counted = (self.unexplained, self.tokens_lost, self.false_deaths, self.left_behind, self.secrets_told)
+        return not (self.evidence or any(counted))
 
 
 def judge(views: Views, run: CampaignRun) -> Findings:
-    """Compare what is promised with what the three views say.
+    """Compare what is promised with what the views say.
 
     Args:
         views: read when everything had ended.
@@ -73,6 +76,8 @@ def judge(views: Views, run: CampaignRun) -> Findings:
     if views.workers.tokens_lost:
         found.evidence.append(f"workers counted {views.workers.tokens_lost} tokens lost after their answer was read")
     _judge_spends(found, views, ours)
+    found.secrets_told = len(views.told)
+    found.evidence += [f"told: {place}" for place in views.told]
     if not run.completed:
         found.evidence.append("the campaign did not come to its end: rotations had stopped, or a fault was not over")
     if run.settled_after is None:

@@ -1,4 +1,4 @@
-"""The three views on one drill, as values: our database's, the provider's, and the workers' metrics."""
+"""The views on one drill, as values: our database's, the provider's, the workers' metrics, and what all have told."""
 
 from __future__ import annotations
 
@@ -89,10 +89,11 @@ class SandboxCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Views:
-    """All three views."""
+    """All of them."""
 
     rotations: int
     ours: tuple[OurGrant, ...]
     theirs: tuple[TheirFamily, ...]
     sandbox: Mapping[str, SandboxCounts]  #: by client
     workers: WorkerCounts
+    told: tuple[str, ...]  #: where a secret stands in what was written: file, line and kind

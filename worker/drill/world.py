@@ -96,6 +96,16 @@ class World:
     ) -> None:
         self._stopping.close()
 
+    def secrets(self) -> dict[str, Secret]:
+        """Return the secrets that a drill begins with, by what they are."""
+        return {
+            "the client secret": self._secret,
+            "the key ring's key": Secret(self.settings.require_keys().reveal().partition(":")[2]),
+            "the database's password": self.services.own_database_url,
+            "the broker's password": self.services.own_broker_url,
+            "the sandbox's control token": self.sandbox.token,
+        }
+
     def create_container(self) -> Container:
         """Return a container on the drill's own connections, which no fault meets."""
         return create_container(
@@ -148,7 +158,7 @@ class World:
             f"{PREFIX}KEYS": keys.reveal(),
             f"{PREFIX}CONFIG": str(config),
             f"{PREFIX}HOME_DIR": str(self.home),
-            f"{PREFIX}LOG_LEVEL": "warning",
+            f"{PREFIX}LOG_LEVEL": "debug",  # what is said least often may tell most
             SECRET_VARIABLE: self._secret.reveal(),
             "PROMETHEUS_MULTIPROC_DIR": str(self.metrics),
         }
