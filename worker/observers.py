@@ -132,8 +132,11 @@ class Observers:
         log.error("sealing_key_retired", key=key_id, todo="Restart this process with the present EVERGRANT_KEYS.")
 
     def settle_retried(self, error: str, waiting: int) -> None:
-        """Log that the database did not take a batch."""
-        log.warning("settle_retried", error=error, waiting=waiting)
+        """Log that the database did not take a batch: while it is away, each settlement is tried again and again."""
+        left_out = self._failures.left_out(("settle_retried", error))
+        if left_out is not None:
+            more = {"left_out": left_out} if left_out else {}
+            log.warning("settle_retried", error=error, waiting=waiting, **more)
 
     def died(self, client: str, reason: str) -> None:
         """Count a grant that now needs its owner."""

@@ -1,0 +1,39 @@
+"""What is told over and over costs little: a database that is away fills no disk, a clock is shown once a second."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+from worker.log_sampling import FIRST, ONE_IN
+from worker.metrics import Metrics
+from worker.observers import Observers
+
+
+def test_settles_that_are_tried_again_are_told_a_few_times() -> None:
+    """Each kind of error is told at first, then one in a hundred, with how many were left out."""
+    with capture_logs() as lines:
+        observers = Observers(Metrics(CollectorRegistry(), lambda: 0.0), lambda: 0.0)
+        for _ in range(FIRST + ONE_IN):
+            observers.settle_retried("OperationalError", 1)
+        observers.settle_retried("AdminShutdown", 1)
+    assert len(lines) == FIRST + 2
+    assert lines[FIRST]["left_out"] == ONE_IN - 1
+    assert lines[-1] == {"event": "settle_retried", "log_level": "warning", "error": "AdminShutdown", "waiting": 1}
+
+
+def test_a_providers_clock_is_shown_once_a_second() -> None:
+    """The first answer of a second tells it; each provider has its own."""
+    now, registry = [100.0], CollectorRegistry()
+    metrics = Metrics(registry, lambda: now[0])
+
+    def shown(provider: str) -> float | None:
+        return registry.get_sample_value("evergrant_provider_clock_skew_seconds", {"provider": provider})
+
+    metrics.skewed("a", 1.0)
+    metrics.skewed("a", 2.0)
+    metrics.skewed("b", 3.0)
+    assert (shown("a"), shown("b")) == (1.0, 3.0)
+    now[0] += 1.0
+    metrics.skewed("a", 2.0)
+    assert shown("a") == 2.0
