@@ -65,6 +65,8 @@ def test_of_an_address_the_password_alone_is_secret() -> None:
     known = KnownSecrets()
     known.add(f"postgresql://evergrant:{TOKEN}@database.example/a_database_with_a_long_name", "a password")
     known.add("correct horse battery staple", "a passphrase")
+    known.add(f"it says :// and http://[ and {TOKEN[::-1]}", "no address")
+    assert list(known.leaks(TOKEN[::-1]))
     assert not list(known.leaks("a_database_with_a_long_name at database.example has no staple"))
     assert len(list(known.leaks(f"{TOKEN}\nis a correct horse battery staple"))) == 2
 

@@ -80,10 +80,13 @@ class KnownSecrets:
 
 
 def _secret_parts(secret: str) -> Iterator[str]:
-    if "://" not in secret:
+    try:
+        parts = urlsplit(secret if "://" in secret else "")
+    except ValueError:  # it looks like an address, and is none
+        parts = urlsplit("")
+    if not parts.netloc:
         yield secret
         return
-    parts = urlsplit(secret)
     yield parts.password or ""
     if parts.scheme.startswith("http"):
         yield parts.path.rpartition("/")[2]
