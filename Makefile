@@ -8,7 +8,7 @@ export UV_CACHE_DIR ?= $(VENV)/cache/uv
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz drill check lint types layers format lock migrations bench bench-steady dashboards picture clean
+.PHONY: help run test fuzz drill check lint types layers format lock migrations bench bench-steady dashboards picture audit sbom clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,12 @@ dashboards: $(VENV)/installed-dev ## write the dashboards of deploy/grafana
 picture: $(VENV)/installed-dev ## take README's pictures of the console
 	$(BIN)/python -m tests.browser.take_picture
 
+audit: $(VENV)/installed-supply ## hold what is installed against known vulnerabilities, where the data can be had
+	@$(BIN)/python -m tests.supply_chain.audit $(AUDIT_OPTIONS)
+
+sbom: $(VENV)/installed-supply ## list what the image installs, as CycloneDX, in dist/evergrant.cdx.json
+	@$(BIN)/python -m tests.supply_chain.sbom
+
 format: $(VENV)/installed-dev ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -62,6 +68,7 @@ lock: $(VENV)/uv-installed ## pin all dependencies with hashes, without any down
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --extra traces -c requirements-dev.lock pyproject.toml -o requirements-base.lock
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --group build -o requirements-build.lock
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --group bench -c requirements-dev.lock -o requirements-bench.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --group supply -o requirements-supply.lock
 
 clean: ## remove the virtual environment and caches; the data in .evergrant stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -84,6 +91,13 @@ $(VENV)/installed-bench: $(VENV)/installed requirements-bench.lock
 	@rm -rf $(VENV)/bench
 	@$(BIN)/uv pip install -q --python $(BIN)/python --target $(VENV)/bench --require-hashes -r requirements-bench.lock \
 		|| $(BIN)/python -m pip install -q --target $(VENV)/bench --require-hashes -r requirements-bench.lock
+	@touch $@
+
+$(VENV)/installed-supply: $(VENV)/installed requirements-supply.lock
+	@echo "installing requirements-supply.lock"
+	@rm -rf $(VENV)/supply
+	@$(BIN)/uv pip install -q --python $(BIN)/python --target $(VENV)/supply --require-hashes -r requirements-supply.lock \
+		|| $(BIN)/python -m pip install -q --target $(VENV)/supply --require-hashes -r requirements-supply.lock
 	@touch $@
 
 # uv takes seconds; where it cannot reach the index that pip is set up for, pip does the same from the same lock.

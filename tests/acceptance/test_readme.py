@@ -41,6 +41,8 @@ ELSEWHERE: Final = {
     "make run": "the gate begins with it: tests/acceptance/first_minutes.py",
     "make test": "the gate; a test that runs all tests would not end",
     "make check": "the gate",
+    "make audit": "the gate; tests/supply_chain",
+    "make sbom": "likewise",
     "make fuzz": "tests/contract/test_fuzzed_answers.py is what it runs, for a shorter time",
     "make drill": "tests/faults/test_drill.py runs the campaign with fewer faults",
     "make bench": "forty minutes; tests/bench has tests of its parts",
