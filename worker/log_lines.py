@@ -56,13 +56,13 @@ def merge_ids(_logger: object, _method: str, event: structlog.typing.EventDict) 
 
 
 def json_line(logger: structlog.typing.WrappedLogger, method: str, event: structlog.typing.EventDict) -> bytes:
-    """Return an event as one line of JSON, with ids, level, logger and instant, and without secrets."""
+    """Return an event as one line of JSON with its end, with ids, level, logger and instant, and without secrets."""
     if "exc_info" in event:
         event = redact_traceback(logger, method, structlog.processors.format_exc_info(logger, method, event))
     bound = _bound.get() or _NO_IDS
     if not bound.ids.keys().isdisjoint(event):
         event, bound = {**bound.ids, **event}, _NO_IDS
-    return f'{{{_members(event)}{bound.written}{_origin(method, logger.name)}{_stamp.now()}"}}'.encode("ascii")
+    return f'{{{_members(event)}{bound.written}{_origin(method, logger.name)}{_stamp.now()}"}}\n'.encode("ascii")
 
 
 def json_logger(level: str) -> type[structlog.typing.FilteringBoundLogger]:

@@ -38,12 +38,20 @@ class _Writer(structlog.WriteLogger):
         self.name = name
 
 
-class _JsonWriter(structlog.BytesLogger):
-    """The same, for lines that are encoded already."""
+class _JsonWriter:
+    """The same for lines that are encoded already: each is one write, which no line of another process comes into."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(sys.stderr.buffer)
         self.name = name
+        self._buffered = sys.stderr.buffer
+        self._raw = getattr(self._buffered, "raw", self._buffered)
+
+    def msg(self, line: bytes) -> None:
+        """Write one line with its end."""
+        written = self._raw.write(line)
+        if written != len(line):  # a pipe that is nearly full has taken a part
+            self._buffered.write(line[written or 0 :])
+            self._buffered.flush()
 
 
 def configure_logging(log_format: Literal["json", "console"] | None, level: str) -> None:

@@ -6,6 +6,7 @@ knows.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import cache
@@ -42,6 +43,18 @@ def no_exemplar() -> None:
     """Give no exemplar: nothing is traced."""
 
 
+class QuickHistogram(Histogram):
+    """The library's, whose way to the right bucket takes half as long: three are observed at each refresh."""
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        """Observe an amount, with the trace it belongs to where there is one."""
+        if exemplar is not None:
+            super().observe(amount, exemplar)
+            return
+        self._sum.inc(amount)
+        self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
+
+
 class Metrics:
     """The metrics that a process counts itself; gauges from the database are `worker.web.gauges`.
 
@@ -65,20 +78,20 @@ class Metrics:
             ["client", "outcome", "reason"],
             registry=registry,
         )
-        self.refresh_duration = Histogram(
+        self.refresh_duration = QuickHistogram(
             "evergrant_refresh_duration_seconds",
             "How long the token endpoint took to answer, in seconds: the POST.",
             ["client"],
             buckets=_REFRESH_BUCKETS,
             registry=registry,
         )
-        self.settle_duration = Histogram(
+        self.settle_duration = QuickHistogram(
             "evergrant_settle_duration_seconds",
             "From the answer read to its commit, in seconds: while a rotated token exists in memory only.",
             buckets=_SETTLE_BUCKETS,
             registry=registry,
         )
-        self.rotation_lag = Histogram(
+        self.rotation_lag = QuickHistogram(
             "evergrant_rotation_lag_seconds",
             "How late after rotate_at the refresh began, in seconds.",
             ["client"],

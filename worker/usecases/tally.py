@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -19,9 +19,11 @@ from worker.storage.refresh_hours import write_counts
 WRITE_EVERY: Final = 5.0
 #: An hour that ended longer ago is not written any more: it may have been folded.
 LATEST: Final = timedelta(hours=1)
+_HOUR: Final = timedelta(hours=1)
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Tally:
     """Counts one process's refreshes.
 
@@ -37,12 +39,16 @@ class Tally:
     clock: Callable[[], datetime]
     _counts: Counter[tuple[datetime, str, str]] = field(default_factory=Counter, init=False)
     _changed: set[tuple[datetime, str, str]] = field(default_factory=set, init=False)
+    _hour: datetime = field(default=_LONG_AGO, init=False)  # the one that is, as one object: making one takes longer
 
     def count(self, client: str, outcome: str) -> None:
         """Count one refresh."""
-        hour = self.clock().replace(minute=0, second=0, microsecond=0)
-        self._counts[hour, client, outcome] += 1
-        self._changed.add((hour, client, outcome))
+        now = self.clock()
+        if not timedelta() <= now - self._hour < _HOUR:
+            self._hour = now.replace(minute=0, second=0, microsecond=0)
+        key = self._hour, client, outcome
+        self._counts[key] += 1
+        self._changed.add(key)
 
     async def keep_writing(self) -> None:
         """Store the counts every few seconds until cancelled."""
