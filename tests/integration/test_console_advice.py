@@ -61,6 +61,18 @@ def test_a_grant_page_advises_what_can_be_done(make_web: WebMaker) -> None:
     assert "Send its owner a re-consent mail" not in pages[2]
 
 
+def test_scopes_that_were_taken_away_are_shown(make_web: WebMaker) -> None:
+    """A grant that is kept alive with fewer scopes says so in the list and on its page: which, and what to do."""
+    with make_web(CONFIGURATION) as web, signed_in(web) as http:
+        grant_id = refused(web, 0)
+        assert "fewer scopes than before" not in http.get("/grants").text
+        web.run(execute(web.container, "UPDATE grants SET lost_scopes = '{invoices,contacts}'"))
+        page = http.get(f"/grants/{grant_id}").text
+        assert "Acme no longer gives invoices, contacts." in page
+        assert "/connect/acme-main?subject=" in page
+        assert "fewer scopes than before" in http.get("/grants").text
+
+
 @pytest.mark.parametrize("role", [Role.READER, Role.ADMIN])
 def test_an_empty_list_says_why(make_web: WebMaker, role: Role) -> None:
     """That there are no grants is said where there are none, not of an order or a page that has none any more."""

@@ -49,6 +49,8 @@ async def test_a_lost_scope_is_marked_told_once_and_forgiven(
         for number, scopes, lost in ((1, ("profile",), ["organization"]), (2, ("profile",), ["organization"])):
             await rotated(container, client, replace(TOKENS, refresh_token=Secret(f"rt-{number}"), scopes=scopes))
             assert await value(container, mark) == lost
+            [view] = await container.grants.list(client=None, state=None, after=None, limit=2)
+            assert view.lost_scopes == tuple(lost)
         await rotated(container, client, replace(TOKENS, refresh_token=Secret("rt-3")))
         assert await value(container, mark) == ["organization"], "an answer that names no scopes changes none"
         every = replace(TOKENS, refresh_token=Secret("rt-4"), scopes=("organization", "profile"))

@@ -35,6 +35,7 @@ class GrantView:
     consented_at: datetime | None
     created_at: datetime
     scopes: tuple[str, ...] | None
+    lost_scopes: tuple[str, ...] | None  #: what answers have taken away since its owner last consented
     account: str | None
     email: str | None
     strikes: int
@@ -106,5 +107,6 @@ def view_of(row: Row[Any]) -> GrantView:
     fields = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public name for it
     fields.pop("looked_at", None)  # a search's own
     fields["state"] = GrantState(fields["state"])
-    fields["scopes"] = tuple(fields["scopes"]) if fields["scopes"] is not None else None
+    for name in ("scopes", "lost_scopes"):
+        fields[name] = tuple(fields[name]) if fields[name] is not None else None
     return GrantView(**fields)

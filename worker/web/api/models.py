@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,6 +31,10 @@ class LastError(Answer):
     at: datetime | None
 
 
+#: What an answer has in another form than a view.
+_MADE_HERE: Final = frozenset({"last_error", "scopes", "lost_scopes"})
+
+
 class GrantAnswer(Answer):
     """A grant, without its tokens."""
 
@@ -44,6 +48,7 @@ class GrantAnswer(Answer):
     email: str | None
     account: str | None
     scopes: list[str] | None
+    lost_scopes: Annotated[list[str], Field(description="Those that the provider gave before, and gives no more.")]
     rotate_at: Annotated[datetime | None, Field(description="When it is refreshed next.")]
     access_expires_at: datetime | None
     refresh_expires_at: datetime | None
@@ -60,9 +65,10 @@ class GrantAnswer(Answer):
         last_error = view.last_error and LastError(
             reason=view.last_error, code=view.last_error_code, status=view.last_error_status, at=view.last_error_at
         )
-        same = {name: getattr(view, name) for name in cls.model_fields if name not in {"last_error", "scopes"}}
+        same = {name: getattr(view, name) for name in cls.model_fields if name not in _MADE_HERE}
         scopes = list(view.scopes) if view.scopes is not None else None
-        return cls(**same, scopes=scopes, last_error=last_error or None)
+        lost_scopes = list(view.lost_scopes or ())
+        return cls(**same, scopes=scopes, lost_scopes=lost_scopes, last_error=last_error or None)
 
 
 class GrantPage(Answer):

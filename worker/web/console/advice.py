@@ -121,6 +121,13 @@ def _active(grant: GrantView, around: Surroundings) -> Standing:
             cause=plain_reason(grant.last_error),
             todo="It is tried again by itself, later and later.",
         )
+    if grant.lost_scopes:
+        return Standing(
+            tone=Tone.WATCH,
+            headline="Kept alive, with fewer scopes than before",
+            cause=f"{around.provider} no longer gives {', '.join(grant.lost_scopes)}.",
+            todo=f"If they are needed, send its owner to /connect/{grant.client}?subject=… to allow them again.",
+        )
     todo = "Nothing to do." if grant.refresh_expires_at is None else ""
     return Standing(tone=Tone.GOOD, headline="Kept alive", cause="", todo=todo)
 
