@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from worker.domain.errors import ConfigurationError
 from worker.mail.table import MailTable
 from worker.mail.writing import check_templates
+from worker.oauth.complaints import nearest
 from worker.oauth.provider_values import Duration
 from worker.oauth.registry import Registry, build_registry
 from worker.oauth.validation import validated
@@ -117,7 +118,7 @@ def load_configuration(settings: Settings, environment: Mapping[str, str] | None
     tables = _read_toml(path) if path is not None else {}
     unknown = [name for name in tables if name not in _TABLES]
     if unknown:
-        raise ConfigurationError(f"{path}: unknown table [{unknown[0]}] (known: {', '.join(_TABLES)})")
+        raise ConfigurationError(f"{path}: unknown table [{unknown[0]}]{nearest(unknown[0], _TABLES)}")
     catalogue = _read_toml(catalogue_path())
     try:
         own_providers = _table(tables, "providers")

@@ -98,6 +98,20 @@ def test_chosen_owners_alone_are_previewed(page: Page, world: ConsoleWorld) -> N
     expect(page.get_by_text("1 grant was looked at")).to_be_visible()
 
 
+def test_the_address_of_an_owner_is_set(page: Page, world: ConsoleWorld) -> None:
+    """Where nobody is known to write to, the grant's own page takes an address, even while it refreshes itself."""
+    world.open(page, "/grants?q=as-revoked")
+    page.get_by_role("link", name="as-revoked").click()
+    owner = page.get_by_role("region", name="Owner")
+    owner.locator("summary").click()
+    owner.get_by_label("Where its owner is mailed").fill("ada@example.com")
+    with page.expect_response(lambda answer: "/grants/" in answer.url):
+        pass
+    owner.get_by_role("button", name="Save").click()
+    _says(page, "Its owner's address is changed.")
+    expect(owner).to_contain_text("ada@example.com")
+
+
 def test_all_of_a_page_are_chosen_at_once(page: Page, world: ConsoleWorld) -> None:
     """One box chooses all; it is not ticked once one of them is left out, and the choice outlives a refresh."""
     world.open(page, "/grants?state=reconsent_required")

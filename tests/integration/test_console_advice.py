@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from tests.conftest import WebMaker
-from tests.support.database import execute, rows
+from tests.support.database import execute, rows, value
 from tests.support.mailing import CONFIGURATION, dead
 from tests.support.running_web import RunningWeb
 from tests.support.signing_in import signed_in
@@ -59,6 +59,25 @@ def test_a_grant_page_advises_what_can_be_done(make_web: WebMaker) -> None:
     assert "asked once more" in pages[1]
     assert "No mail can be sent: set EVERGRANT_SMTP_URL" in pages[2]
     assert "Send its owner a re-consent mail" not in pages[2]
+
+
+def test_an_owners_address_is_set(make_web: WebMaker) -> None:
+    """An address is set, corrected and taken away; what is none changes nothing, and each is in the audit log."""
+    with make_web(CONFIGURATION) as web, signed_in(web, Role.OPERATOR) as http:
+        grant_id = web.run(dead(web.container, "owner"))
+        for typed, said, stored in (
+            (" ada@example.com ", "email_set", "ada@example.com"),
+            ("ada at example", "no_address", "ada@example.com"),
+            ("ada@example.com\r\nBcc: all@example.com", "no_address", "ada@example.com"),
+            ("", "email_set", None),
+        ):
+            answer = http.post(f"/grants/{grant_id}/email", data={"email": typed})
+            assert answer.headers["location"] == f"/grants/{grant_id}?said={said}"
+            assert web.run(value(web.container, "SELECT email FROM grants")) == stored
+        query = "SELECT outcome, details FROM audit_log WHERE act = 'grant.change' ORDER BY id"
+        entries = web.run(rows(web.container, query))
+    assert [entry.outcome for entry in entries] == ["done", "failed", "failed", "done"]
+    assert {str(entry.details) for entry in entries} == {"{'changed': ['email']}"}
 
 
 def test_scopes_that_were_taken_away_are_shown(make_web: WebMaker) -> None:

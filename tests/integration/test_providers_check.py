@@ -173,7 +173,7 @@ def test_check_shows_each_way_to_send(providers: Providers, facts: str, said: st
         ("[providers.acme]\ntoken_endpoint = 'https://api.acme.example/t'\n", "authorization_endpoint is missing"),
         (ACME + CLIENT.replace('provider = "acme"', 'provider = "acne"'), "(did you mean 'acme'?)"),
         (ACME + CLIENT.replace("env:ACME_SECRET", "s3cret-of-acme"), "must be a reference, env:NAME or file:/path"),
-        ("[provider.acme]\n", "unknown table [provider] (known: providers, clients, "),
+        ("[provider.acme]\n", "unknown table [provider] (did you mean 'providers'?)"),
     ],
 )
 def test_check_says_what_is_wrong_and_where(providers: Providers, written: str, said: str) -> None:

@@ -94,12 +94,12 @@ class WhyNot(StrEnum):
 #: The same in words, with what to do about it.
 EXPLAINED: Final[Mapping[WhyNot, str]] = {
     WhyNot.NOT_NEEDED: "the grant does not need its owner",
-    WhyNot.NO_ADDRESS: "nobody to write to: set the grant's email, or fallback_recipients of its client",
+    WhyNot.NO_ADDRESS: "nobody to write to: set the grant's email in the console, or fallback_recipients of its client",
     WhyNot.UNDER_WAY: "a mail about it is on its way",
     WhyNot.ASKED_BEFORE: "the address had a mail minutes ago",
     WhyNot.COOLING_DOWN: "the address had a mail within the cool-down",
     WhyNot.CAPPED: "there have been as many mails about it as [mails] cap allows",
-    WhyNot.ADDRESS_REFUSED: "the address was refused: correct the grant's email",
+    WhyNot.ADDRESS_REFUSED: "the address was refused: correct the grant's email in the console",
     WhyNot.NOT_CONFIGURED: "its client is not configured any more",
 }
 

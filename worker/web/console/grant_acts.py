@@ -1,11 +1,13 @@
-"""What an operator does to one grant: refresh now, send a re-consent mail, pause, resume, revoke."""
+"""What an operator does to one grant: refresh now, mail its owner, set their address, pause, resume, revoke."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID
 
+from fastapi import Form
 from fastapi.responses import Response
+from pydantic import TypeAdapter, ValidationError
 
 from worker.bootstrap import Container
 from worker.domain.audit import Act
@@ -21,6 +23,7 @@ from worker.usecases.access_token import (
     RefreshFailed,
     TooEarly,
 )
+from worker.usecases.offer import LONGEST_EMAIL, Email
 from worker.usecases.operate import AtProvider, Done, NotPossible
 from worker.web.admission import Notes
 from worker.web.console.frame import TheConsole, go_to
@@ -41,8 +44,10 @@ _FAILED: Final = frozenset(
         "not_configured",
         "not_confirmed",
         "consented_again",
+        "no_address",
     }
 )
+_EMAIL: Final[TypeAdapter[str]] = TypeAdapter(Email)
 _REFRESHED: Final = {
     FreshToken: "refreshed",
     HeldBack: "held_back",
@@ -74,6 +79,21 @@ async def reconsent(console: TheConsole, notes: TheNotes, grant_id: UUID) -> Res
         if asked.why_not is None
         else _back(notes, grant_id, "not_mailed", asked.why_not.value)
     )
+
+
+@router.act("/grants/{grant_id}/email", Role.OPERATOR, Act.GRANT_CHANGED)
+async def set_email(
+    console: TheConsole, notes: TheNotes, grant_id: UUID, *, email: Annotated[str, Form(max_length=LONGEST_EMAIL)] = ""
+) -> Response:
+    """Say where a grant's owner is mailed; an empty text takes the address away."""
+    await console.grant(grant_id)
+    notes.details["changed"] = ["email"]
+    try:
+        address = _EMAIL.validate_python(email.strip()) if email.strip() else None
+    except ValidationError:
+        return _back(notes, grant_id, "no_address")
+    changed = await console.container.operations.acts.set_email(grant_id, address)
+    return _back(notes, grant_id, "email_set" if changed else "not_possible")
 
 
 @router.act("/grants/{grant_id}/pause", Role.OPERATOR, Act.GRANT_PAUSED)

@@ -23,6 +23,7 @@ class Said:
 _GOOD: Final[Mapping[str, str]] = {
     "refreshed": "Refreshed: the new tokens are stored.",
     "mailed": "A mail was asked for. A worker sends it within seconds.",
+    "email_set": "Its owner's address is changed.",
     "paused": "Paused. It is not refreshed until it is resumed.",
     "resumed": "Resumed. It is refreshed when it is due.",
     "revoked": "Ended, here and at the provider.",
@@ -43,6 +44,7 @@ _QUIET: Final[Mapping[str, str]] = {
     "nothing_dead": "Nothing was to be sent again.",
 }
 _WATCH: Final[Mapping[str, str]] = {
+    "no_address": "That is no mail address. Nothing was changed.",
     "not_possible": "Its state does not allow that any more. This is how it stands now.",
     "revoked_here": "Ended here. The provider offers no way to end it there: its owner can, in their settings.",
     "not_confirmed": "Ended here, and the provider has not confirmed it. Press “Revoke” again later.",
