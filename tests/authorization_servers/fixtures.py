@@ -11,6 +11,7 @@ import pytest
 
 from tests.authorization_servers.conformance import ServerUnderTest
 from tests.authorization_servers.oidc_provider import ClientRegistration, NodeMissingError, OidcProvider, install
+from tests.secrecy.places import OTHERS_LOG
 from worker.domain.secret import Secret
 
 __all__ = [
@@ -65,4 +66,4 @@ def authorization_server_log(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     for value in getattr(request.node, "funcargs", {}).values():
         if isinstance(value, OidcProvider | ServerUnderTest) and (log := value.read_log()):
-            print(f"the authorization server's log:\n{log}")
+            print(f"{OTHERS_LOG}\n{log}")

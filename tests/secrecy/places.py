@@ -24,6 +24,8 @@ _MAY_HOLD: Final = {
     "commands": frozenset({_API_TOKEN, _NEW_KEY, _WEBHOOK_SECRET, _CONSOLE_LINK}),
     "up.log": frozenset({_CONSOLE_LINK}),
 }
+#: After this line a test's output is the log of a server of others, whose addresses hold what a browser brought.
+OTHERS_LOG: Final = "the authorization server's log:"
 #: What processes write for others to read. Metrics that processes share are files too.
 _WRITTEN: Final = ("*.log", "*.log.*", "*.err", "*.out", "*.txt", "counter_*.db", "gauge_*.db", "histogram_*.db")
 #: Of these, what holds an owner's secret, for a program to read.

@@ -13,6 +13,7 @@ import pytest
 
 from tests.secrecy.folder import FOLDER, environment
 from tests.secrecy.ledger import note_secrets
+from tests.secrecy.places import OTHERS_LOG
 from tests.secrecy.search import leaks
 from tests.secrecy.told import tell
 
@@ -44,7 +45,7 @@ def _temporary_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.T
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Keep what a test has printed and logged."""
     for _name, text in report.sections:
-        tell("output", text)
+        tell("output", text.partition(OTHERS_LOG)[0], test=report.nodeid)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

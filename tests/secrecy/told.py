@@ -11,12 +11,13 @@ from tests.secrecy.folder import append, folder
 _SUFFIX: Final = ".told"
 
 
-def tell(place: str, text: str | bytes) -> None:
+def tell(place: str, text: str | bytes, *, test: str | None = None) -> None:
     """Keep what was told, with the test that was running.
 
     Args:
         place: what it was: `mails`, `problems`; `places` says what may stand there.
         text: all of it.
+        test: whose it is; None: the one that is running.
 
     """
     kept = folder()
@@ -24,9 +25,9 @@ def tell(place: str, text: str | bytes) -> None:
         return
     raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     # One line for each telling, so that a line of the file names its test.
-    test = os.environ.get("PYTEST_CURRENT_TEST", "outside of a test").partition(" (")[0]
+    whose = test or os.environ.get("PYTEST_CURRENT_TEST", "outside of a test").partition(" (")[0]
     line = b"\x1f".join(raw.splitlines())
-    append(kept / (place + _SUFFIX), test.encode() + b"\t" + line + b"\n")
+    append(kept / (place + _SUFFIX), whose.encode() + b"\t" + line + b"\n")
 
 
 def tellings(kept: Path) -> dict[str, list[tuple[str, str]]]:
