@@ -96,6 +96,24 @@ def test_the_same_choice_twice_counts_once(web: RunningWeb) -> None:
     assert web.run(value(web.container, "SELECT count(*) FROM reconsent_mails")) == 1
 
 
+def test_mails_that_the_brake_holds_say_so(web: RunningWeb) -> None:
+    """While a client is braked its mails wait, and neither the result nor the list leaves that out."""
+    for number in range(2):
+        web.run(dead(web.container, f"owner-{number}"))
+    brake = """
+        INSERT INTO client_status (client, braked_at) VALUES ('acme-main', now())
+        ON CONFLICT (client) DO UPDATE SET braked_at = now()
+    """
+    with signed_in(web) as http:
+        assert "brake" not in http.get(PATH).text
+        web.run(execute(web.container, brake))
+        result = http.get(http.post(PATH).headers["location"]).text
+        assert "2 of them wait until the brake of their client is off." in result
+        assert http.get("/mails").text.count("waits until the brake of its client is off") == 2
+        web.run(execute(web.container, "UPDATE client_status SET braked_at = NULL"))
+        assert http.get("/mails").text.count("waits to be sent") == 2
+
+
 def test_a_preview_counts_both_kinds(web: RunningWeb, monkeypatch: pytest.MonkeyPatch) -> None:
     """Grants that need their owner, and living ones whose consent ends soon, are counted apart, cut or not."""
     web.run(dead(web.container, "dead"))

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker.domain.reconsent import MailKind, MailState
 from worker.storage.tables import ReconsentMail
+from worker.storage.tables.clients import ClientStatusRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +125,13 @@ async def count_waiting(engine: AsyncEngine, client: str | None) -> int:
     async with engine.connect() as connection:
         found: int = (await connection.execute(statement)).scalar_one()
         return found
+
+
+async def held_clients(engine: AsyncEngine) -> frozenset[str]:
+    """Return the clients whose brake is on: their mails wait until it is off."""
+    statement = select(ClientStatusRow.client).where(ClientStatusRow.braked_at.is_not(None))
+    async with engine.connect() as connection:
+        return frozenset((await connection.execute(statement)).scalars())
 
 
 def _view(row: Row[Any]) -> MailView:

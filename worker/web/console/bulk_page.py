@@ -44,7 +44,7 @@ class Group:
     @property
     def held(self) -> int:
         """How many wait until their client's brake is off."""
-        return sum(asked.candidate.braked for asked in self.grants)
+        return sum(asked.candidate.braked for asked in self.grants if asked.why_not in {None, WhyNot.UNDER_WAY})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

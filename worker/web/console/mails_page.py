@@ -15,7 +15,7 @@ from pydantic import BeforeValidator
 from worker.domain.audit import Act
 from worker.domain.reconsent import Asker, MailState
 from worker.domain.roles import Role
-from worker.storage.mail_list import FAILED, MailView, count_waiting, list_mails, newest_mails
+from worker.storage.mail_list import FAILED, MailView, count_waiting, held_clients, list_mails, newest_mails
 from worker.web.api.values import read_cursor, write_cursor
 from worker.web.console.frame import TheConsole, go_to
 from worker.web.console.said import read_said
@@ -62,6 +62,7 @@ async def show_mails(
         next_page=_written(last) if last is not None else None,
         is_first=after is None,
         waiting=await count_waiting(engine, wanted),
+        held=await held_clients(engine),
         failed=FAILED,
         now=await console.container.grants.now(),
         sends=console.container.mails.requests.sends,
