@@ -87,18 +87,10 @@ $(VENV)/installed-dev: $(VENV)/uv-installed requirements-dev.lock pyproject.toml
 
 # Beside the product, not in it: nothing of it changes what is measured, or what other targets find.
 $(VENV)/installed-bench: $(VENV)/installed requirements-bench.lock
-	@echo "installing requirements-bench.lock"
-	@rm -rf $(VENV)/bench
-	@$(BIN)/uv pip install -q --python $(BIN)/python --target $(VENV)/bench --require-hashes -r requirements-bench.lock \
-		|| $(BIN)/python -m pip install -q --target $(VENV)/bench --require-hashes -r requirements-bench.lock
-	@touch $@
+	$(call install_beside,bench)
 
 $(VENV)/installed-supply: $(VENV)/installed requirements-supply.lock
-	@echo "installing requirements-supply.lock"
-	@rm -rf $(VENV)/supply
-	@$(BIN)/uv pip install -q --python $(BIN)/python --target $(VENV)/supply --require-hashes -r requirements-supply.lock \
-		|| $(BIN)/python -m pip install -q --target $(VENV)/supply --require-hashes -r requirements-supply.lock
-	@touch $@
+	$(call install_beside,supply)
 
 # uv takes seconds; where it cannot reach the index that pip is set up for, pip does the same from the same lock.
 define install
@@ -108,5 +100,14 @@ define install
 	@echo "$(CURDIR)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/evergrant-checkout.pth"
 	@printf '#!%s\nfrom worker.cli import main\nmain()\n' "$(CURDIR)/$(BIN)/python" > $(BIN)/evergrant
 	@chmod +x $(BIN)/evergrant
+	@touch $@
+endef
+
+# Into a folder of its own, which only what asks for it sees.
+define install_beside
+	@echo "installing requirements-$(1).lock"
+	@rm -rf $(VENV)/$(1)
+	@$(BIN)/uv pip install -q --python $(BIN)/python --target $(VENV)/$(1) --require-hashes -r requirements-$(1).lock \
+		|| $(BIN)/python -m pip install -q --target $(VENV)/$(1) --require-hashes -r requirements-$(1).lock
 	@touch $@
 endef

@@ -8,14 +8,18 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
+import typer
+from prometheus_client import CollectorRegistry
 
 from tests.support.command_line import ROOT, Ended
 from tests.support.installation import Installation, installed, lines
 from tests.support.readme_blocks import blocks, commands
+from worker.cli import cli
 from worker.configuration import load_configuration
+from worker.metrics import Metrics
 from worker.settings import Settings
 from worker.storage.sealing import generate_key
 
@@ -179,6 +183,41 @@ def test_every_toml_is_a_configuration(tmp_path: Path) -> None:
         path.write_text(block if names_acme else f"{acme}\n{block}")
         environment = dict.fromkeys(re.findall(r"env:(\w+)", path.read_text()), "whsec_" + "QUFB" * 11)
         load_configuration(Settings(config=path, public_url="https://tokens.example"), environment)
+
+
+def _paths(command: Any, above: str = "") -> Iterator[str]:
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield above
+    else:
+        for name, one in below.items():
+            yield from _paths(one, f"{above} {name}".strip())
+
+
+def test_the_table_of_commands_has_each_of_them() -> None:
+    """No command that is not there, and none left out: `grants add/list` stands for two."""
+    table = README.read_text(encoding="utf-8").partition("| command | does |")[2].partition("\n\n")[0]
+    shown = set()
+    for cell in (row.split("|")[1] for row in table.splitlines() if row.startswith("| `")):
+        for group, several in re.findall(r"`([a-z-]+)(?: ([a-z/-]+))?[^`]*`", cell):
+            shown |= {f"{group} {one}" for one in several.split("/")} if several else {group}
+    assert shown == set(_paths(typer.main.get_command(cli)))
+
+
+def test_the_list_of_metrics_has_each_of_them() -> None:
+    """As the code names them, each with its labels; those of webhooks are one entry."""
+    text = README.read_text(encoding="utf-8").partition("**Metrics.**")[2].partition("\n\n")[0]
+    registry = CollectorRegistry()
+    Metrics(registry, lambda: 0.0)
+    counted = {
+        f"{described.name}{'_total' if described.type == 'counter' else ''}"
+        for collector in registry._collector_to_names
+        for described in collector.describe()
+    }
+    families = (ROOT / "worker" / "web" / "gauge_families.py").read_text(encoding="utf-8")
+    names = counted | set(re.findall(r'"(evergrant_\w+)"', families))
+    shown = set(re.findall(r"`(evergrant_\w+)", text))
+    assert {name for name in names if not name.startswith("evergrant_webhook_")} == shown - {"evergrant_webhook_"}
 
 
 def test_every_json_and_python_can_be_read() -> None:

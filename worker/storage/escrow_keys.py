@@ -17,13 +17,19 @@ def keys_of_files(folder: Path) -> dict[str, int]:
         folder: below EVERGRANT_HOME_DIR; it need not be there.
 
     """
+    try:
+        paths = list(folder.iterdir())
+    except FileNotFoundError:
+        return {}
+    except OSError:  # another user's: what it holds is not known, and that is no reason to say that it is empty
+        return {UNREADABLE: 1}
     found: Counter[str] = Counter()
     kinds: list[tuple[str, Callable[[str], Iterable[str]]]] = [
         (escrow_entry.SUFFIX, escrow_entry.key_ids),
         (consent_escrow.SUFFIX, consent_escrow.key_ids),
     ]
     for suffix, key_ids in kinds:
-        for path in folder.glob(f"*{suffix}"):
+        for path in (path for path in paths if path.name.endswith(suffix)):
             try:
                 found.update(set(key_ids(path.read_text(encoding="utf-8"))))
             except FileNotFoundError:

@@ -30,11 +30,13 @@ _KEPT: Final = timedelta(days=30)
 
 _WRITE: Final = text("""
     WITH former AS (
-        DELETE FROM ring_holders
-         WHERE id <> :id AND (seen_at < now() - CAST(:kept AS interval)
-               OR (host = :host AND home = :home
-                   AND (ended_at IS NOT NULL OR seen_at < now() - CAST(:gone AS interval)))
-               OR (escrow = '{}' AND seen_at < now() - interval '1 day')))
+        DELETE FROM ring_holders WHERE id IN (
+            SELECT id FROM ring_holders
+             WHERE id <> :id AND (seen_at < now() - CAST(:kept AS interval)
+                   OR (host = :host AND home = :home
+                       AND (ended_at IS NOT NULL OR seen_at < now() - CAST(:gone AS interval)))
+                   OR (escrow = '{}' AND seen_at < now() - interval '1 day'))
+               FOR UPDATE SKIP LOCKED))
     INSERT INTO ring_holders (id, role, host, pid, home, key_ids, escrow, started_at)
     VALUES (:id, :role, :host, :pid, :home, :key_ids, CAST(:escrow AS jsonb),
             coalesce(CAST(:started_at AS timestamptz), now()))
