@@ -209,11 +209,7 @@ def test_the_list_of_metrics_has_each_of_them() -> None:
     text = README.read_text(encoding="utf-8").partition("**Metrics.**")[2].partition("\n\n")[0]
     registry = CollectorRegistry()
     Metrics(registry, lambda: 0.0)
-    counted = {
-        f"{described.name}{'_total' if described.type == 'counter' else ''}"
-        for collector in registry._collector_to_names
-        for described in collector.describe()
-    }
+    counted = {f"{one.name}{'_total' if one.type == 'counter' else ''}" for one in registry.collect()}
     families = (ROOT / "worker" / "web" / "gauge_families.py").read_text(encoding="utf-8")
     names = counted | set(re.findall(r'"(evergrant_\w+)"', families))
     shown = set(re.findall(r"`(evergrant_\w+)", text))
