@@ -16,6 +16,7 @@ from prometheus_client import REGISTRY
 
 from worker.beat import pulse
 from worker.bootstrap import create_container, read_settings
+from worker.collector import spare_what_is_loaded
 from worker.configuration import load_configuration
 from worker.consumer import consumer_closed
 from worker.domain.errors import ConfigurationError, EvergrantError
@@ -177,6 +178,7 @@ def _serve_probes(complaints: Callable[[], Sequence[str]], checks: Callable[[], 
 
 @signals.worker_ready.connect
 def _say_ready(**_fields: Any) -> None:  # noqa: ANN401 -- Celery's signal
+    spare_what_is_loaded()
     log.info("worker_ready")
 
 

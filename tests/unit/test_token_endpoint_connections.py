@@ -200,7 +200,7 @@ async def test_what_cannot_be_built_has_not_left(monkeypatch: pytest.MonkeyPatch
     def fail(*_arguments: object, **_more: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("worker.oauth.token_endpoint.refresh_request", fail)
+    monkeypatch.setattr("worker.oauth.refresh_requests.refresh_request", fail)
 
     assert await refreshed(client_at(free_port())) == REFUSED_BEFORE
 

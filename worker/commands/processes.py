@@ -11,6 +11,7 @@ from celery.bin.celery import celery as celery_command
 from prometheus_client import REGISTRY
 
 from worker.bootstrap import create_container, read_settings
+from worker.collector import spare_what_is_loaded
 from worker.logging import configure_logging
 from worker.start_checks import check_start
 
@@ -51,6 +52,7 @@ def web(
     configure_logging(settings.log_format, settings.log_level)
     check_start(settings)
     app = create_web_app(lambda: create_container(settings, name="evergrant web", registry=REGISTRY))
+    spare_what_is_loaded()
     # Query strings of the consent routes hold codes and states: there is no access log to hold them. What a proxy says
     # is `worker.web.client_address`'s matter: uvicorn would believe whatever else runs on this machine.
     uvicorn.run(app, host=host, port=port, log_config=None, access_log=False, server_header=False, proxy_headers=False)

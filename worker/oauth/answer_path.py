@@ -17,8 +17,10 @@ _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 
 def at(fields: object, path: str) -> Any:  # noqa: ANN401 -- a member of a JSON object is anything
     """Return what stands at a path, or None where nothing does."""
-    if isinstance(fields, dict) and path in fields:
-        return fields[path]  # most paths are a name, and a token answer is asked for a dozen of them
+    if isinstance(fields, dict):  # most paths are a name, and a token answer is asked for a dozen of them
+        found = fields.get(path)
+        if found is not None or "." not in path:
+            return found
     found = fields
     for part in path.split("."):
         if isinstance(found, dict):
@@ -51,7 +53,7 @@ def objects_in(fields: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             if isinstance(here, dict):
                 yield here
             members = list(here.values()) if isinstance(here, dict) else here
-            below += [member for member in members[: max(budget, 0)] if isinstance(member, dict | list)]
+            below += [member for member in members[: max(budget, 0)] if isinstance(member, (dict, list))]
             budget -= len(members)
         level = below
 

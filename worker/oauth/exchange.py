@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -85,15 +86,12 @@ async def exchange(http: httpx.AsyncClient, request: TokenRequest, limit: float)
 async def _exchange(
     http: httpx.AsyncClient, request: TokenRequest, limit: float, deadline: float, arriving: _Arriving
 ) -> HttpAnswer:
-    own = {name.lower().encode("ascii") for name in request.headers}
+    headers = request.headers
     response = await http.send(
         httpx.Request(
             request.method,
             _parsed(request.url) if request.url == request.endpoint else request.url,
-            headers=[
-                *((name, value) for name, value in http.headers.raw if name.lower() not in own),
-                *((name.encode("ascii"), value.encode("ascii")) for name, value in request.headers.items()),
-            ],
+            headers=headers if isinstance(headers, httpx.Headers) else sent_headers(http, headers),
             stream=httpx.ByteStream(request.content),  # given as content, httpx would look at each header for its own
             # One deadline ends whatever takes too long once the request is written.
             extensions={
@@ -105,9 +103,12 @@ async def _exchange(
         ),
         stream=True,
     )
-    arriving.response = response
+    arriving.response, stream = response, response.stream
+    if isinstance(stream, httpx.ByteStream):  # all of it has come
+        arriving.body += b"".join(stream)
+        return arriving.read(response, broken=False)
     try:
-        async for chunk in response.stream:  # type: ignore[union-attr] # as it came, and not by httpx's own layers
+        async for chunk in stream:  # type: ignore[union-attr] # as it came, and not by httpx's own layers
             arriving.body += chunk
             if len(arriving.body) > BODY_LIMIT:
                 break
@@ -116,7 +117,18 @@ async def _exchange(
         arriving.body += response.extensions[UNREAD]()
         raise
     finally:
-        await response.stream.aclose()  # type: ignore[union-attr]
+        await stream.aclose()  # type: ignore[union-attr]
+
+
+def sent_headers(http: httpx.AsyncClient, own: Mapping[str, str]) -> httpx.Headers:
+    """Return the headers of a request: its own, and of the client's those that it has none of."""
+    names = {name.lower().encode("ascii") for name in own}
+    return httpx.Headers(
+        [
+            *((name, value) for name, value in http.headers.raw if name.lower() not in names),
+            *((name.encode("ascii"), value.encode("ascii")) for name, value in own.items()),
+        ]
+    )
 
 
 @lru_cache(maxsize=256)  # addresses as configured, which hold no secret

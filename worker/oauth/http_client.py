@@ -104,9 +104,16 @@ class Transport(httpx.AsyncBaseTransport):
         except BaseException:
             pool.give_back(server, connection)
             raise
+        answer = connection.answer
+        status, headers = answer.status, answer.headers
+        if answer.is_whole:
+            # As answers of token endpoints are, nearly always: it came at once, and its connection is free.
+            body = httpx.ByteStream(connection.take())
+            pool.give_back(server, connection)
+            return httpx.Response(status, headers=headers, stream=body, request=request)
         return httpx.Response(
-            connection.answer.status,
-            headers=connection.answer.headers,
+            status,
+            headers=headers,
             stream=_Body(pool, server, connection, limits.get("read")),
             request=request,
             extensions={UNREAD: connection.take},

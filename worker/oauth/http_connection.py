@@ -29,6 +29,7 @@ class HttpConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_alarm",
         "_deadline",
         "_drained",
         "_is_asked",
@@ -37,6 +38,7 @@ class HttpConnection(asyncio.Protocol):
         "_is_made",
         "_is_paused",
         "_loop",
+        "_socket",
         "_transport",
         "_waiter",
         "answer",
@@ -49,7 +51,8 @@ class HttpConnection(asyncio.Protocol):
         self._loop = loop
         self._waiter: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline: float | None = None
+        self._alarm: asyncio.TimerHandle | None = None
         self._is_asked = False
         self._is_paused = False
         self._is_closed = False
@@ -68,8 +71,9 @@ class HttpConnection(asyncio.Protocol):
         self.answer.begin(wants_body=wants_body)
         self._is_asked = True
         self._is_late = False
-        if deadline is not None:
-            self._deadline = self._loop.call_at(deadline, self._expire, deadline)
+        self._deadline = deadline
+        if deadline is not None and (self._alarm is None or self._alarm.when() > deadline):
+            self._set_alarm(deadline)
         self._transport.write(request)
 
     async def sent(self, limit: float | None) -> None:
@@ -134,9 +138,7 @@ class HttpConnection(asyncio.Protocol):
     def end(self) -> bool:
         """Leave the answer; returns whether the connection can carry another request, and closes it where not."""
         self._is_asked = False
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        self._deadline = None
         if self.answer.may_go_on() and self.is_open() and not self._is_paused:
             return True
         self.close()
@@ -148,15 +150,14 @@ class HttpConnection(asyncio.Protocol):
 
     def is_quiet(self) -> bool:
         """Tell whether nothing has come that the loop has not read yet, such as the server's good-bye."""
-        poll = select.poll()
-        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return not poll.poll(0)
+        return not self._socket.poll(0)
 
     def close(self) -> None:
         """Close at once: nothing that is still on its way is wanted."""
         self._is_closed = True
         if self._is_asked and not self.answer.is_whole:
             self.answer.fail(httpx.CloseError("the connection was closed here"))
+        self._set_alarm(None)
         self._transport.abort()
 
     def abort(self) -> None:
@@ -167,6 +168,8 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note the connection."""
         self._transport = cast("asyncio.Transport", transport)
+        self._socket = select.poll()
+        self._socket.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         self._is_made = True
 
     def data_received(self, data: bytes) -> None:
@@ -199,17 +202,34 @@ class HttpConnection(asyncio.Protocol):
         self._is_closed = True
         if self._is_asked:
             self.answer.end(exc)
+        self._set_alarm(None)
         self.resume_writing()
         self._wake()
 
-    def _expire(self, deadline: float) -> None:
-        now = self._loop.time()
+    def _set_alarm(self, when: float | None) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self._loop.call_at(when, self._expire) if when is not None else None
+
+    def _expire(self) -> None:
+        """End an answer that is not there in time.
+
+        One alarm serves many requests: it is set for the deadline of the first, and when it goes off, for that of the
+        one that is under way by then. To set and cancel one for each costs more than writing the request.
+        """
+        self._alarm = None
+        now, deadline = self._loop.time(), self._deadline
+        if deadline is None:
+            return
+        if now < deadline:
+            self._set_alarm(deadline)
+            return
         if now > deadline + _LATE and not self._is_late:
             # If this process was stopped past the deadline, the answer may lie in the socket, and is worth more than a
             # deadline that nobody kept. Once: the lease goes on.
             self._is_late = True
-            late = now + _LATE_READ
-            self._deadline = self._loop.call_at(late, self._expire, late)
+            self._deadline = now + _LATE_READ
+            self._set_alarm(self._deadline)
             return
         if not self.answer.is_whole:
             self.answer.fail(httpx.ReadTimeout("the answer was not there in time"))

@@ -31,7 +31,7 @@ def encode(encoding: RequestEncoding, parameters: Mapping[str, Parameter]) -> En
     # A token that arrived with half of a surrogate pair is presented as it came, and must not raise here.
     match encoding:
         case RequestEncoding.FORM:
-            content = "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in texts.items()).encode("ascii")
+            content = b"&".join(form_encoded(name) + b"=" + form_encoded(value) for name, value in texts.items())
             return Encoded(content_type="application/x-www-form-urlencoded", content=content)
         case RequestEncoding.JSON:
             return Encoded(content_type="application/json", content=json.dumps(parameters).encode("ascii"))
@@ -40,9 +40,11 @@ def encode(encoding: RequestEncoding, parameters: Mapping[str, Parameter]) -> En
             return Encoded(query=urlencode(texts, errors="surrogatepass", quote_via=quote))
 
 
-def _quoted(text: str) -> str:
+def form_encoded(text: str) -> bytes:
+    """Write a name or a value as a form has it."""
     # Most of what is sent needs no quoting, and finding that out is cheaper than quoting it.
-    return text if _UNRESERVED.fullmatch(text) else quote_plus(text, errors="surrogatepass")
+    quoted = text if _UNRESERVED.fullmatch(text) else quote_plus(text, errors="surrogatepass")
+    return quoted.encode("ascii")
 
 
 def written(value: Parameter) -> str:

@@ -18,11 +18,12 @@ from worker.domain.secret import Secret
 from worker.oauth.classify import classify
 from worker.oauth.client import Client
 from worker.oauth.client_authentication import Stamp
-from worker.oauth.exchange import UnansweredError, exchange
+from worker.oauth.exchange import UnansweredError, exchange, sent_headers
 from worker.oauth.http_client import Departure, departure
 from worker.oauth.http_pool import PrivateAddressError
 from worker.oauth.provider_steps import ClientAuth, TokenStep
-from worker.oauth.reading import reading_of
+from worker.oauth.reading import Readings
+from worker.oauth.refresh_requests import RefreshRequests
 from worker.oauth.request_values import NothingToRefreshError, UnfilledError
 from worker.oauth.token_answer import read_date
 from worker.oauth.token_request import (
@@ -30,7 +31,6 @@ from worker.oauth.token_request import (
     Given,
     TokenRequest,
     code_request,
-    refresh_request,
     upgrade_request,
 )
 
@@ -70,6 +70,8 @@ class TokenEndpoint:
         self._http = http
         self._tick = tick
         self._stamp = stamp
+        self._readings = Readings()
+        self._refreshes = RefreshRequests(partial(sent_headers, http))
 
     async def refresh(
         self,
@@ -92,7 +94,7 @@ class TokenEndpoint:
         return await self._ask_with_each_secret(
             client,
             client.provider.refresh,
-            lambda secret, stamp: refresh_request(
+            lambda secret, stamp: self._refreshes.build(
                 client, refresh_token, secret, given if stamp is NO_STAMP else replace(given, stamp=stamp)
             ),
         )
@@ -178,7 +180,7 @@ class TokenEndpoint:
             classify,
             facts=client.provider.facts,
             secrets=request.secrets,
-            reading=reading_of(client.provider, step),
+            reading=self._readings.of(client.provider, step),
         )
         watched = Departure()
         token = departure.set(watched)

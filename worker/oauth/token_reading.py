@@ -23,6 +23,7 @@ from worker.oauth.token_answer import secret_values
 #: A scope that long is not one.
 _LONGEST_SCOPE: Final = 512
 _MOST_SCOPES: Final = 200
+_BETWEEN_SCOPES: Final = re.compile(r"[ ,]+")
 
 
 def read_tokens(
@@ -86,7 +87,7 @@ def _token_table(fields: Mapping[str, Any], answer: Answer, *, anywhere: bool) -
     """Return the object that holds the tokens: where it should be, else at the top, else the only one that has any."""
     wrapped = at(fields, answer.path) if answer.path is not None else None
     for table in (wrapped, fields):
-        if isinstance(table, Mapping) and _token(at(table, answer.access_token)) is not None:
+        if isinstance(table, dict) and _token(at(table, answer.access_token)) is not None:
             return table
     if not anywhere:
         return None
@@ -106,7 +107,7 @@ def _refresh_lifetime(
     answered = lifetime_in(table, answer.refresh_expires_in, answer.expires_in_unit) or lifetime_until(
         table, answer.refresh_expires_at, now
     )
-    if answered is not None or refresh_token is None:
+    if answered is not None or refresh_token is None or reading.new_refresh_lifetime is None:
         return answered
     # Said, but not to be believed or not limited: no default of ours is put in its place.
     is_said = first_at(table, (*answer.refresh_expires_in, *answer.refresh_expires_at)) is not None
@@ -115,7 +116,7 @@ def _refresh_lifetime(
 
 def _scopes(value: object, secrets: Collection[str]) -> tuple[str, ...] | None:
     if isinstance(value, str):
-        found = re.split(r"[ ,]+", value.strip())
+        found = _BETWEEN_SCOPES.split(value.strip())
     elif isinstance(value, list):
         found = [scope for scope in value if isinstance(scope, str)]
     else:

@@ -66,8 +66,13 @@ class KeyRing:
     def __init__(self, keys: dict[str, Secret], random_bytes: Callable[[int], bytes]) -> None:
         self._ciphers = {key_id: AESGCM(base64.b64decode(key.reveal())) for key_id, key in keys.items()}
         self._fingerprint_keys = _derived(keys, _FINGERPRINT)
+        #: Begun once: what hmac prepares for a key takes longer than what it then does with a token.
+        self._fingerprints = {
+            key_id: hmac.new(key, digestmod="sha256") for key_id, key in self._fingerprint_keys.items()
+        }
         self._signature_keys = _derived(keys, _SIGNATURE)
         self._sealing_id = next(iter(keys))
+        self._header = header_of(self._sealing_id)
         self._random_bytes = random_bytes
 
     def __repr__(self) -> str:
@@ -99,7 +104,7 @@ class KeyRing:
 
     def seal(self, value: Secret, column: Column, row: UUID | str) -> bytes:
         """Seal a value for one column of one row."""
-        header = header_of(self._sealing_id)
+        header = self._header
         nonce = self._random_bytes(_NONCE_BYTES)
         bound = header + column.bound_to(row)
         # JSON can bring half of a surrogate pair; a token that cannot be sealed would be lost.
@@ -111,11 +116,11 @@ class KeyRing:
 
         It names the key it was made with, for fingerprints of different keys do not compare.
         """
-        return _fingerprint(self._sealing_id, self._fingerprint_keys[self._sealing_id], value)
+        return _fingerprint(self._sealing_id, self._fingerprints[self._sealing_id], value)
 
     def fingerprints(self, value: Secret) -> tuple[str, ...]:
         """Return a token's fingerprint under each key, the sealing one first, to find what an older key has made."""
-        return tuple(_fingerprint(key_id, key, value) for key_id, key in self._fingerprint_keys.items())
+        return tuple(_fingerprint(key_id, begun, value) for key_id, begun in self._fingerprints.items())
 
     def sign(self, message: bytes) -> bytes:
         """Return a signature (HMAC-SHA-256) by the sealing key, 32 bytes."""
@@ -150,9 +155,10 @@ class KeyRing:
         return Secret(opened.decode("utf-8", "surrogatepass"))
 
 
-def _fingerprint(key_id: str, key: bytes, value: Secret) -> str:
-    digest = hmac.digest(key, value.reveal().encode("utf-8", "surrogatepass"), "sha256")
-    return f"{key_id}:{digest[:_FINGERPRINT_BYTES].hex()}"
+def _fingerprint(key_id: str, begun: hmac.HMAC, value: Secret) -> str:
+    mac = begun.copy()
+    mac.update(value.reveal().encode("utf-8", "surrogatepass"))
+    return f"{key_id}:{mac.digest()[:_FINGERPRINT_BYTES].hex()}"
 
 
 def _derived(keys: dict[str, Secret], use: bytes) -> dict[str, bytes]:

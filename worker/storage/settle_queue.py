@@ -23,6 +23,7 @@ from worker.domain.settlement import Settlement
 from worker.storage.away import AWAY, until_taken
 from worker.storage.commit_threads import Commit, Committed, CommitThreads
 from worker.storage.escrow import Escrow
+from worker.storage.patience import Patience
 from worker.storage.sealed_settlement import SealedSettlement, seal_settlement
 from worker.storage.sealing import KeyRing
 
@@ -73,6 +74,7 @@ class SettleQueue:
         self._escrow = escrow
         self._on_retry = on_retry
         self._away = False
+        self._patience = Patience(PATIENCE_SECONDS, self._keep)
         #: By lease: what was brought, or is being brought, into the escrow.
         self._kept: dict[UUID, asyncio.Task[None]] = {}
 
@@ -98,7 +100,7 @@ class SettleQueue:
         sealed = seal_settlement(lease, settlement, self._keys, presented)
         first = self._commit(sealed)
         # A commit that hangs says nothing of whether it will go through: the tokens must not wait for that.
-        patience = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._keep, sealed)
+        wait = self._patience.begin(sealed)
         if self._away:
             self._keep(sealed)
         try:
@@ -106,7 +108,7 @@ class SettleQueue:
         except Exception as error:  # noqa: BLE001 -- whatever it was, the tokens must not be lost
             committed = await self._bring_through(sealed, error)
         finally:
-            patience.cancel()
+            wait.end()
         if lease.lease_id in self._kept:
             if lease.grant_id not in committed.changed:
                 # Not superseded, perhaps, but stored out of the escrow by somebody's tick.
