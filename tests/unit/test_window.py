@@ -41,15 +41,16 @@ async def test_places_are_counted() -> None:
     assert window.room("b") == 1
 
 
-async def test_a_client_alone_leaves_a_third() -> None:
-    """Two thirds of the places go to one client, and not one more."""
-    assert fill(Window(limit=200), "slow") == 134
+async def test_a_client_alone_leaves_a_fifth() -> None:
+    """Four fifths of the places go to one client, and not one more."""
+    assert fill(Window(limit=200), "slow") == 160
 
 
-async def test_slow_clients_leave_room_for_another() -> None:
-    """However many clients hold all that they may, the next one finds a place."""
-    window = Window(limit=200)
-    shares = [fill(window, f"slow-{number}") for number in range(8)]
+@pytest.mark.parametrize(("limit", "clients"), [(200, 8), (20, 2), (10, 2)])
+async def test_slow_clients_leave_room_for_another(limit: int, clients: int) -> None:
+    """While several clients hold all that they may, the next one finds a place."""
+    window = Window(limit=limit)
+    shares = [fill(window, f"slow-{number}") for number in range(clients)]
 
     assert all(shares)
     assert window.room("quick") > 0

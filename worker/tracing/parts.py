@@ -119,11 +119,13 @@ def current_trace() -> dict[str, str] | None:
 class TracedRotation(Rotation):
     """Rotates under a span, to which the request and the settle belong."""
 
-    async def rotate(self, grant: ClaimedGrant, client: Client) -> RotationResult:
+    async def rotate(
+        self, grant: ClaimedGrant, client: Client, answered: Callable[[], None] = lambda: None
+    ) -> RotationResult:
         """Refresh one claimed grant and store what came of it."""
         told = {"evergrant.grant": str(grant.lease.grant_id), "evergrant.lease": str(grant.lease.lease_id)}
         with _span("rotate", {"evergrant.client": client.name, **told}) as span:
-            result = await super().rotate(grant, client)
+            result = await super().rotate(grant, client, answered)
             span.set_attribute("evergrant.outcome", label(result.outcome))
             span.set_attribute("evergrant.settled", result.settled.name.lower())
             return result

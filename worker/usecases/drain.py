@@ -163,14 +163,19 @@ class Drain:
 
     async def _rotate(self, grant: ClaimedGrant) -> None:
         try:
-            await self._supplies.rotation.rotate(grant, self._client)
+            await self._supplies.rotation.rotate(grant, self._client, self._give_place_back)
         except Exception as error:  # noqa: BLE001 -- one grant's trouble must not end the others; its lease and spend record tell the rest
             self._supplies.on_error("rotation_failed", error)
         finally:
-            self._supplies.window.give_back(self._client.name)
             is_last = len(self._in_flight) == 1
             if self._wants_place or is_last:
                 self._wake.set()
+
+    def _give_place_back(self) -> None:
+        # Places are for requests; while an answer is being stored, the next request may be under way.
+        self._supplies.window.give_back(self._client.name)
+        if self._wants_place:
+            self._wake.set()
 
     async def _pause(self, wait: timedelta | None, *, wants_place: bool) -> None:
         seconds = LOOK_AGAIN if wait is None else min(wait.total_seconds(), LOOK_AGAIN)

@@ -56,14 +56,24 @@ class Rotation:
     draw: Callable[[], float]
     unread: dict[str, int] = field(default_factory=dict)  #: by client: requests in a row without a readable answer
 
-    async def rotate(self, grant: ClaimedGrant, client: Client) -> RotationResult:
+    async def rotate(
+        self, grant: ClaimedGrant, client: Client, answered: Callable[[], None] = lambda: None
+    ) -> RotationResult:
         """Refresh one claimed grant and store what came of it.
+
+        Args:
+            grant: whose refresh token is presented.
+            client: its client.
+            answered: told when the request is no longer under way, before the outcome is stored.
 
         Raises:
             SQLAlchemyError: when the database refuses to store the outcome.
 
         """
-        answer = await self._refresh(grant, client)
+        try:
+            answer = await self._refresh(grant, client)
+        finally:
+            answered()
         settlement = decide(
             answer.outcome,
             grant=grant,

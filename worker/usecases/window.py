@@ -8,13 +8,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-#: A client may have so many times the places that it leaves free: one alone gets two thirds of them, and the next one
-#: two thirds of the rest.
-SHARE: Final = 2
+#: A client may have so many times the places that it leaves free: one alone gets four fifths of them, and the next one
+#: four fifths of the rest.
+SHARE: Final = 4
 #: The last tenth of the places is for clients that have next to none: however many others wait for slow answers, a
 #: further client begins at once.
 RESERVED: Final = 10
-#: So many places a client may have of the last tenth.
+#: So many places a client may have of the last tenth, where that is more than one.
 LEAST: Final = 2
 
 
@@ -60,5 +60,6 @@ def room(*, limit: int, free: int, held: int) -> int:
         held: those that this client has.
 
     """
-    share = min(math.ceil((SHARE * free - held) / (1 + SHARE)), free - limit // RESERVED)
-    return max(0, share, min(free, LEAST - held))
+    reserved = limit // RESERVED
+    share = min(math.ceil((SHARE * free - held) / (1 + SHARE)), free - reserved)
+    return max(0, share, min(free, min(LEAST, max(reserved, 1)) - held))

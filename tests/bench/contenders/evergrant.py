@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final
@@ -15,13 +16,14 @@ from tests.bench.contenders.contender import Cell, Measured, Meter, database_now
 from tests.bench.token_endpoint import Behaviour
 from tests.bench.world import CLIENT, CLIENT_SECRET, World
 from tests.support.deployment import Deployment, deployed
+from worker.usecases.window import room
 
 #: Grants refreshed before a run, so that imports, connections and plans are not what is measured.
 WARM_UP: Final = 300
 _READY_WITHIN: Final = 60.0  # seconds, on a busy machine
 _OVERDUE: Final = timedelta(seconds=5)
 
-CONFIGURATION: Final = """
+_CONFIGURATION: Final = """
 [providers.bench]
 authorization_endpoint = "{url}/authorize"
 token_endpoint = "{url}/token"
@@ -32,10 +34,10 @@ old_token = "invalidated"
 provider = "bench"
 client_id = "bench"
 client_secret = "env:BENCH_SECRET"
-max_in_flight = {in_flight}
+max_in_flight = 10_000
 
 [worker]
-max_in_flight = {in_flight_each}
+max_in_flight = {places}
 """
 
 
@@ -63,11 +65,7 @@ class Evergrant:
             database_url=world.database_url,
             broker_url=f"{world.broker_url.rsplit('/', 1)[0]}/1",
             keys=world.keys,
-            configuration=CONFIGURATION.format(
-                url=world.endpoint.url,
-                in_flight=max(self.workers, 1) * self.in_flight_each,
-                in_flight_each=self.in_flight_each,
-            ),
+            configuration=configuration(world.endpoint.url, self.in_flight_each),
             workers=self.workers,
             beats=beats,
             EVERGRANT_LOG_LEVEL="info",
@@ -94,6 +92,18 @@ class Evergrant:
             found = population.lost_tokens(connection, world.key_ring(), world.endpoint.generations())
             stored = stored_since(connection, "grants", began)
             return meter.measured(self.name, cell, stored, lost=found.lost, in_doubt=found.in_doubt)
+
+
+def configuration(url: str, in_flight: int) -> str:
+    """Return Evergrant's configuration for one client at the bench's token endpoint.
+
+    Args:
+        url: the endpoint's.
+        in_flight: requests under way in each process. It has some more places, for a client alone does not get all.
+
+    """
+    places = next(limit for limit in count(in_flight) if room(limit=limit, free=limit, held=0) >= in_flight)
+    return _CONFIGURATION.format(url=url, places=places)
 
 
 def wait_until_ready(deployment: Deployment) -> None:

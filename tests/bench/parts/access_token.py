@@ -16,7 +16,7 @@ from typing import Final
 
 from tests.bench import population
 from tests.bench.contenders.contender import database_now, wait_until
-from tests.bench.contenders.evergrant import CONFIGURATION
+from tests.bench.contenders.evergrant import configuration
 from tests.bench.findings import Findings, Table
 from tests.bench.http_asking import ask_all
 from tests.bench.options import Options
@@ -119,7 +119,7 @@ def served(world: World) -> Iterator[tuple[str, dict[str, str]]]:
         database_url=world.database_url,
         broker_url=world.broker_url,
         keys=world.keys,
-        configuration=CONFIGURATION.format(url=world.endpoint.url, in_flight=100, in_flight_each=100),
+        configuration=configuration(world.endpoint.url, 100),
         workers=0,
         beats=0,
         EVERGRANT_LOG_LEVEL="info",

@@ -10,7 +10,7 @@ import sys
 from typing import Any, Final
 
 from tests.bench import population
-from tests.bench.contenders.evergrant import CONFIGURATION, WARM_UP
+from tests.bench.contenders.evergrant import WARM_UP, configuration
 from tests.bench.findings import Findings, Table, spread
 from tests.bench.one_process import Observed
 from tests.bench.options import Options
@@ -42,9 +42,7 @@ def measure(world: World, options: Options) -> Findings:
 def _drained(world: World, observed: Observed, grants: int, behaviour: Behaviour) -> dict[str, Any]:
     world.endpoint.reset(grants + WARM_UP, behaviour)
     config = world.folder / "one-process.toml"
-    config.write_text(
-        CONFIGURATION.format(url=world.endpoint.url, in_flight=_IN_FLIGHT, in_flight_each=_IN_FLIGHT), encoding="utf-8"
-    )
+    config.write_text(configuration(world.endpoint.url, _IN_FLIGHT), encoding="utf-8")
     with world.connect() as connection:
         population.clear(connection)
         with (world.folder / "one-process.log").open("ab") as log:

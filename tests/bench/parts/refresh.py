@@ -36,10 +36,11 @@ def _bare(name: str, api: str, *, dressed: bool) -> Children:
     )
 
 
-#: The one that Evergrant is judged by; the next two tell what its dress costs, and httpx's API.
-BARE_LOOP: Final = _bare(names.BARE_LOOP, "aiohttp", dressed=True)
-UNDRESSED: Final = _bare("bare loop, nothing else", "aiohttp", dressed=False)
-BARE_HTTPX: Final = _bare("bare loop, httpx's API", "httpx", dressed=True)
+#: The one that Evergrant is judged by: it sends as Evergrant does. The next two tell what aiohttp makes of it, and what
+#: is left without any dress.
+BARE_LOOP: Final = _bare(names.BARE_LOOP, "httpx", dressed=True)
+BARE_AIOHTTP: Final = _bare("bare loop, aiohttp", "aiohttp", dressed=True)
+UNDRESSED: Final = _bare("bare loop, aiohttp alone", "aiohttp", dressed=False)
 A_TASK_EACH: Final = FirstTry(name=names.A_TASK_EACH, shared=False)
 SHARED_CLIENT: Final = FirstTry(name=names.SHARED_CLIENT, shared=True)
 LIBRARIES: Final = tuple(
@@ -54,8 +55,8 @@ LIBRARIES: Final = tuple(
 CONTENDERS: Final[tuple[Contender, ...]] = (
     EVERGRANT,
     BARE_LOOP,
+    BARE_AIOHTTP,
     UNDRESSED,
-    BARE_HTTPX,
     A_TASK_EACH,
     SHARED_CLIENT,
     *LIBRARIES,
@@ -77,7 +78,7 @@ def cells(options: Options, contender: Contender) -> tuple[Cell, ...]:
     elif contender in LIBRARIES:
         at_most = 3.0 if options.quick else 6.0
     rivals = {EVERGRANT, BARE_LOOP}
-    if contender in {UNDRESSED, BARE_HTTPX} or (options.quick and contender not in rivals):
+    if contender in {BARE_AIOHTTP, UNDRESSED} or (options.quick and contender not in rivals):
         wanted = {names.MIDDLE}
     else:
         wanted = {names.MIDDLE, names.TAIL} if options.quick else set(COLUMNS)
