@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.dockerfile import ROOT
-from worker.cli import cli
+from worker.commands.every import every
 
 _HOURS = re.compile(r"(\d+) h")
 
@@ -29,7 +29,7 @@ def test_a_row_is_what_the_command_says(row: list[str]) -> None:
     hours = _HOURS.fullmatch(lifetime)
     assert hours is not None
     asked = ["plan", "--grants", grants.replace(",", ""), "--access-lifetime", str(int(hours[1]) * 3600), "--json"]
-    said = json.loads(CliRunner().invoke(cli, asked).stdout)
+    said = json.loads(CliRunner().invoke(every, asked).stdout)
 
     assert rotations == f"{said['rates']['steady']:,.0f}"
     assert (workers, connections) == (f"{said['workers']}", f"{said['connections']:,}")
@@ -38,8 +38,8 @@ def test_a_row_is_what_the_command_says(row: list[str]) -> None:
 
 def test_the_command_speaks_in_sentences() -> None:
     """Without `--json` each figure has its line, and a herd gets its advice."""
-    said = CliRunner().invoke(cli, ["plan", "--grants", "100000000", "--spread", "1s"]).stdout
+    said = CliRunner().invoke(every, ["plan", "--grants", "100000000", "--spread", "1s"]).stdout
     assert re.search(r"^rotations +[34]\d,\d{3}\.\d a second", said)
     assert "-> the grants begin together: spread their first refreshes further" in said
     assert "-> one PostgreSQL may not do" in said
-    assert CliRunner().invoke(cli, ["plan", "--grants", "5", "--spread", "soon"]).exit_code == 2
+    assert CliRunner().invoke(every, ["plan", "--grants", "5", "--spread", "soon"]).exit_code == 2

@@ -15,7 +15,7 @@ import typer
 
 from tests.support.database import create_database
 from tests.support.installation import Installation, installed, lines
-from worker.cli import cli
+from worker.commands.every import every
 from worker.domain.secret import Secret
 from worker.storage.sealing import ACCESS_TOKEN, KeyRing, parse_keys
 
@@ -34,7 +34,7 @@ def installation(
 def every_command() -> list[list[str]]:
     """Return the words of every command and group, as typed."""
     found: list[list[str]] = []
-    groups: list[tuple[list[str], Any]] = [([], typer.main.get_command(cli))]
+    groups: list[tuple[list[str], Any]] = [([], typer.main.get_command(every))]
     while groups:
         words, group = groups.pop()
         found.append(words)

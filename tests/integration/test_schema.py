@@ -52,8 +52,9 @@ def alembic(url: str) -> Iterator[Config]:
     """Give Alembic's configuration with a connection to the database."""
     schema = schema_of(url)
     with schema._engine.connect() as connection:
-        schema._config.attributes["connection"] = connection
-        yield schema._config
+        config = schema.config()
+        config.attributes["connection"] = connection
+        yield config
 
 
 def test_an_empty_database_is_brought_up_to_date(empty_database_url: str) -> None:

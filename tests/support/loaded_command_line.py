@@ -16,6 +16,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self
@@ -68,6 +69,8 @@ class LoadedCommandLine:
 
 def _serve() -> None:
     from worker.cli import main  # noqa: PLC0415 -- loaded in this process only, and not in those that start it
+
+    import_module("worker.commands.every")  # what `main` would load for each command
 
     gc.collect()
     gc.freeze()  # so that a child's collector leaves the memory that it shares with this process alone

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import click
 import typer
-import uvicorn
-from celery.bin.celery import celery as celery_command
 from prometheus_client import REGISTRY
 
 from worker.bootstrap import create_container, read_settings
@@ -24,7 +23,7 @@ def worker() -> None:
     from worker.celery_app import app  # noqa: PLC0415 -- importing it reads the settings and ends the process if wrong
 
     # --without-mingle and --without-gossip: workers need not know each other, for the rows decide.
-    _celery(app, ["worker", "--loglevel", "WARNING", "--without-mingle", "--without-gossip"])
+    _celery(app, "worker", "--loglevel", "WARNING", "--without-mingle", "--without-gossip")
 
 
 def beat() -> None:
@@ -34,7 +33,7 @@ def beat() -> None:
     """
     from worker.celery_app import app  # noqa: PLC0415 -- importing it reads the settings and ends the process if wrong
 
-    _celery(app, ["beat", "--loglevel", "WARNING"])
+    _celery(app, "beat", "--loglevel", "WARNING")
 
 
 def web(
@@ -46,6 +45,8 @@ def web(
 
     Example: evergrant web --host 0.0.0.0 --port 8080
     """
+    import uvicorn  # noqa: PLC0415 -- likewise
+
     from worker.web.app import create_web_app  # noqa: PLC0415 -- only this command needs it
 
     settings = read_settings()
@@ -58,11 +59,26 @@ def web(
     uvicorn.run(app, host=host, port=port, log_config=None, access_log=False, server_header=False, proxy_headers=False)
 
 
-def _celery(app: Any, arguments: list[str]) -> NoReturn:  # noqa: ANN401 -- Celery ships no types
-    # What `app.start` does, which drops the exit code of a start that failed: a supervisor must see it.
-    celery_command.params[0].default = app
+def _celery(app: Any, command: str, *options: str) -> NoReturn:  # noqa: ANN401 -- Celery ships no types
+    """Run one of Celery's commands.
+
+    Not by `app.start`: it drops the exit code of a start that failed, which a supervisor must see, and with all other
+    commands of Celery it loads what they need, a shell among it.
+    """
+    from celery.bin.base import CLIContext  # noqa: PLC0415 -- the web process needs nothing of Celery's
+
+    named = getattr(import_module(f"celery.bin.{command}"), command)
+    context = CLIContext(app=app, no_color=True, workdir=None, quiet=True)
     try:
-        code = celery_command.main(args=["--quiet", *arguments], prog_name="celery", standalone_mode=False)
+        code = named.main(args=list(options), prog_name=f"celery {command}", obj=context, standalone_mode=False)
     except click.exceptions.Exit as ended:
         code = ended.exit_code
     raise typer.Exit(code if isinstance(code, int) else 0)
+
+
+processes = typer.Typer(
+    name="evergrant", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True
+)
+processes.command()(worker)
+processes.command()(beat)
+processes.command()(web)
