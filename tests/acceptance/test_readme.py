@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from tests.support.command_line import ROOT, Ended
 from tests.support.installation import Installation, installed, lines
 from tests.support.readme_blocks import blocks, commands
-from worker.cli import cli
+from worker.commands.every import every
 from worker.configuration import load_configuration
 from worker.metrics import Metrics
 from worker.settings import Settings
@@ -201,7 +201,7 @@ def test_the_table_of_commands_has_each_of_them() -> None:
     for cell in (row.split("|")[1] for row in table.splitlines() if row.startswith("| `")):
         for group, several in re.findall(r"`([a-z-]+)(?: ([a-z/-]+))?[^`]*`", cell):
             shown |= {f"{group} {one}" for one in several.split("/")} if several else {group}
-    assert shown == set(_paths(typer.main.get_command(cli)))
+    assert shown == set(_paths(typer.main.get_command(every)))
 
 
 def test_the_list_of_metrics_has_each_of_them() -> None:
