@@ -19,6 +19,8 @@ from tests.secrecy.told import tell
 
 _TEMPORARY: Final = pytest.StashKey[Path]()
 _LEAKS: Final = pytest.StashKey[list[str]]()
+#: Exceptions that are looked at, from one to its cause: a chain may end in itself.
+_CHAIN: Final = 20
 #: Findings that are printed; one cause makes many.
 _SHOWN: Final = 100
 
@@ -78,9 +80,10 @@ def _tell_exceptions() -> None:
 
     def telling(self: Any, kind: Any, error: BaseException | None, trace: Any) -> bool:
         seen: BaseException | None = error
-        while seen is not None:
-            tell("exceptions", f"{type(seen).__name__}: {seen}")
-            seen = seen.__cause__ or seen.__context__
+        for _ in range(_CHAIN):
+            if seen is not None:
+                tell("exceptions", f"{type(seen).__name__}: {seen}")
+                seen = seen.__cause__ or seen.__context__
         return leave(self, kind, error, trace)
 
     pytest.RaisesExc.__exit__ = telling  # type: ignore[method-assign]
