@@ -9,7 +9,8 @@ from typing import Final
 #: The environment variable with the folder. Evergrant's own have another prefix, and would refuse to know it.
 FOLDER: Final = "SECRECY_FOLDER"
 ROOT: Final = Path(__file__).parents[2]
-_CHILD: Final = Path(__file__).parent / "child"
+#: What a Python must have on PYTHONPATH to take part, where it finds the checkout by itself.
+CHILD: Final = Path(__file__).parent / "child"
 
 
 def folder() -> Path | None:
@@ -23,7 +24,7 @@ def environment() -> dict[str, str]:
     found = os.environ.get(FOLDER)
     if found is None:
         return {"PYTHONPATH": str(ROOT)}
-    return {"PYTHONPATH": os.pathsep.join([str(_CHILD), str(ROOT)]), FOLDER: found}
+    return {"PYTHONPATH": os.pathsep.join([str(CHILD), str(ROOT)]), FOLDER: found}
 
 
 def append(path: Path, line: bytes) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.secrecy.folder import FOLDER, environment
+from tests.secrecy.folder import CHILD, FOLDER
 from tests.secrecy.ledger import note_secrets
 from tests.secrecy.places import OTHERS_LOG
 from tests.secrecy.search import leaks
@@ -32,7 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ[FOLDER] = tempfile.mkdtemp(prefix="evergrant-told-")
     config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(FOLDER), ignore_errors=True))
     kept = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([environment()["PYTHONPATH"], *([kept] if kept else [])])
+    # Without the checkout: an interpreter that has a wheel of Evergrant must find that.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(CHILD), *([kept] if kept else [])])
     note_secrets()
     _tell_exceptions()
     sys.addaudithook(_tell_command_line)
