@@ -51,7 +51,7 @@ class _Arriving:
         """Return the answer."""
         headers: dict[str, str] = {}
         for raw_name, raw_value in response.headers.raw:
-            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+            name, value = _header_name(raw_name), raw_value.decode("latin-1")
             headers[name] = f"{headers[name]}, {value}" if name in headers else value  # RFC 9110 section 5.3
         body = _decoded(bytes(self.body), headers.get("content-encoding", ""))
         return HttpAnswer(
@@ -134,6 +134,11 @@ def sent_headers(http: httpx.AsyncClient, own: Mapping[str, str]) -> httpx.Heade
 @lru_cache(maxsize=256)  # addresses as configured, which hold no secret
 def _parsed(endpoint: str) -> httpx.URL:
     return httpx.URL(endpoint)
+
+
+@lru_cache(maxsize=1024)  # providers name their headers as they did before
+def _header_name(raw: bytes) -> str:
+    return raw.decode("latin-1").lower()
 
 
 def _decoded(body: bytes, coding: str) -> bytes:

@@ -173,10 +173,8 @@ def secret_values(
     fields: Mapping[str, Any], secrets: tuple[Secret, ...], received: tuple[Secret | None, ...] = ()
 ) -> tuple[str, ...]:
     """Return the values of all secrets that the request held or the answer brought, wherever in it they stand."""
-    values = [secret.reveal() for secret in (*secrets, *received) if secret is not None]
+    values = {secret.reveal() for secret in (*secrets, *received) if secret is not None}
     for table in objects_in(fields):
-        for name in _TOKEN_NAMES:
-            value = table.get(name)
-            if isinstance(value, str):
-                values.append(value)
-    return tuple(dict.fromkeys(value for value in values if value))
+        values.update(value for name in _TOKEN_NAMES if isinstance(value := table.get(name), str))
+    values.discard("")
+    return tuple(values)
