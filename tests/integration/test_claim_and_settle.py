@@ -9,6 +9,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from tests.conftest import ContainerMaker
@@ -135,6 +136,33 @@ async def test_rate_and_concurrency_hold_over_two_processes(
         assert (await claim(second, narrow, 8)).grants == ()
         await settle(second, leased[0], HandBack(cause=Cause(reason=Reason.RATE_LIMITED)))
         assert len(await claim_at_once(narrow)) == 1
+
+
+async def test_a_claim_that_waited_counts_what_was_claimed_meanwhile(
+    sandbox: RunningSandbox, make_container: ContainerMaker
+) -> None:
+    """Whoever waits for a client's row counts as in flight what its former holder has leased before it let go."""
+    client = register(sandbox, client="max_in_flight = 10")
+    async with make_container(client.toml, **client.environment) as container:
+        await adopt(container, sandbox, client, 20)
+        await claim(container, client, 1)
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+        async def is_waiting() -> bool:
+            return bool(await value(container, waits))
+
+        async with container.engine.begin() as other:
+            await other.execute(text("SELECT FROM client_status FOR UPDATE"))
+            waiting = asyncio.create_task(claim(container, client, 20))
+            await until(is_waiting, PATIENCE, "the claim waits for the client's row")
+            await other.execute(
+                text(
+                    "UPDATE grants SET leased_until = now() + interval '1 min', lease_id = gen_random_uuid()"
+                    " WHERE id IN (SELECT id FROM grants WHERE leased_until IS NULL LIMIT 6)"
+                )
+            )
+
+        assert len((await waiting).grants) == 10 - 1 - 6
 
 
 async def test_an_expired_lease_goes_in_doubt_and_never_back_to_the_queue(

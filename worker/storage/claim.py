@@ -83,12 +83,14 @@ _CLAIM_ONE: Final = text(
     )
 )
 
+# What is in flight is counted when the lock was had, by a function: it sees what a sibling has claimed meanwhile, which
+# this statement's own snapshot, from before the lock, could miss.
 _LOCK_STATUS: Final = text("""
-    SELECT now() AS now, paused_by_operator, throttled_until, breaker_opened_at IS NOT NULL AS breaker_open,
-           failed_canaries, canary_at, resumed_at, bucket, bucket_at
-      FROM client_status WHERE client = :client FOR UPDATE
+    SELECT locked.*, grants_in_flight(:client) AS in_flight
+      FROM (SELECT now() AS now, paused_by_operator, throttled_until, breaker_opened_at IS NOT NULL AS breaker_open,
+                   failed_canaries, canary_at, resumed_at, bucket, bucket_at
+              FROM client_status WHERE client = :client FOR UPDATE) AS locked
 """)
-_COUNT_IN_FLIGHT: Final = text("SELECT count(*) FROM grants WHERE client = :client AND leased_until IS NOT NULL")
 _ADD_STATUS: Final = text("INSERT INTO client_status (client) VALUES (:client) ON CONFLICT DO NOTHING")
 _TAKE_FROM_BUCKET: Final = text("UPDATE client_status SET bucket = :bucket, bucket_at = now() WHERE client = :client")
 _SEND_CANARY: Final = text("UPDATE client_status SET canary_at = now() + :wait WHERE client = :client")
@@ -220,8 +222,6 @@ def _lock_status(connection: Connection, client: str) -> tuple[ClientStatus, int
     if row is None:
         connection.execute(_ADD_STATUS, {"client": client})
         row = connection.execute(_LOCK_STATUS, {"client": client}).one()
-    # Counted after the lock was had, in a statement of its own: a snapshot from before it could miss a sibling's claim.
-    in_flight = connection.execute(_COUNT_IN_FLIGHT, {"client": client}).scalar_one()
     return ClientStatus(
         now=row.now,
         paused_by_operator=row.paused_by_operator,
@@ -231,7 +231,7 @@ def _lock_status(connection: Connection, client: str) -> tuple[ClientStatus, int
         resumed_at=row.resumed_at,
         bucket=row.bucket,
         bucket_at=row.bucket_at,
-        in_flight=in_flight,
+        in_flight=row.in_flight,
     ), row.failed_canaries
 
 

@@ -24,8 +24,8 @@ from worker.usecases.rotate import Rotation
 from worker.usecases.unreadable import UNREADABLE, lacks_a_key, put_off
 from worker.usecases.window import Window
 
-#: Places that fall free this soon after each other are filled by one claim, seconds. A claim is six ways to the
-#: database and back; a place that waits for it is not missed while a third of them is enough to keep the loop busy.
+#: From one claim to the next, seconds: places that fall free meanwhile are filled by one. A claim is four ways to the
+#: database and back, and while it is made no other process claims of the same client.
 CLAIM_PAUSE: Final = 0.015
 #: So many requests are begun in one turn of the event loop: answers that arrive meanwhile must not wait for more.
 STARTS_PER_TURN: Final = 4
@@ -89,10 +89,11 @@ class Drain:
             if self._in_flight and await self._is_busy():
                 await asyncio.sleep(CLAIM_PAUSE)
                 continue
+            began = self._supplies.tick()
             claimed = await self._claim()
             claimed_in_all += len(claimed.grants)
             if claimed.more:
-                await asyncio.sleep(CLAIM_PAUSE)
+                await asyncio.sleep(max(0.0, began + CLAIM_PAUSE - self._supplies.tick()))
             elif self._in_flight or _soon(claimed.wait):
                 # Whether a place falls free matters only where places were what was lacking.
                 await self._pause(claimed.wait, wants_place=claimed.held)
