@@ -11,6 +11,8 @@ RAMP_START: Final = 2
 RAMP_DOUBLES: Final = timedelta(seconds=2)
 #: Doublings after which the ramp is over whatever the limit: 2 · 2^14 is more than any client has in flight.
 _RAMP_ENDS: Final = 14
+#: How long the ramp lasts at most.
+RAMP_LASTS: Final = RAMP_DOUBLES * _RAMP_ENDS
 #: A bucket holds one second's worth of its rate, and never less than one request.
 BURST_SECONDS: Final = 1.0
 

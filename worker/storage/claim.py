@@ -20,7 +20,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Row, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
-from worker.domain.allowance import Allowance, ClientLimits, ClientStatus, allowance
+from worker.domain.allowance import RAMP_LASTS, Allowance, ClientLimits, ClientStatus, allowance
 from worker.domain.client_health import canary_wait
 from worker.domain.errors import SealError
 from worker.domain.grant import ClaimedGrant, GrantState, Lease
@@ -52,30 +52,51 @@ class Claimed:
 # The rows are locked in a materialized step of their own: folded into the UPDATE, a plan may run the limited
 # subquery more than once and take more rows than it may.
 _CLAIM: Final = """
-    WITH due AS MATERIALIZED (
+    WITH {allowed} AS MATERIALIZED (
         SELECT id FROM grants
          WHERE client = :client AND leased_until IS NULL AND {which}
          ORDER BY {order}
-         LIMIT :room
+         LIMIT {room}
            FOR UPDATE SKIP LOCKED)
     UPDATE grants AS g
        SET lease_id = gen_random_uuid(), leased_until = now() + :lease, spend_started_at = now(),
            leased_by = :leased_by
       FROM due
      WHERE g.id = due.id
-    RETURNING g.id, g.client, g.subject, g.state, g.generation, g.refresh_token, g.access_token, g.lease_id,
-              g.leased_until, now() AS claimed_at, g.rotate_at, g.consented_at, g.access_expires_at, g.strikes,
-              g.failures, g.presentations, g.doubt_since, g.scopes, g.lost_scopes, g.captured
+    RETURNING {room} AS room, g.id, g.client, g.subject, g.state, g.generation, g.refresh_token, g.access_token,
+              g.lease_id, g.leased_until, now() AS claimed_at, g.rotate_at, g.consented_at, g.access_expires_at,
+              g.strikes, g.failures, g.presentations, g.doubt_since, g.scopes, g.lost_scopes, g.captured
 """
+_AS_DECIDED: Final = {"allowed": "due", "room": "CAST(:room AS bigint)"}
 _DUE: Final = "rotate_at <= now() AND state IN ('active', 'in_doubt', 'suspect')"
 # Entries of what was claimed a moment ago stand before the others in the index until they are vacuumed: a drain goes
 # on where it was, and does not walk over them each time.
-_CLAIM_DUE: Final = text(_CLAIM.format(which=f"{_DUE} AND rotate_at >= CAST(:since AS timestamptz)", order="rotate_at"))
+_IN_LINE: Final = {"which": f"{_DUE} AND rotate_at >= CAST(:since AS timestamptz)", "order": "rotate_at"}
+_CLAIM_DUE: Final = text(_CLAIM.format(**_AS_DECIDED, **_IN_LINE))
+# Of a client that nothing holds back and that has no rate, in one statement that commits by itself: what `allowance`
+# would decide then is what is left of its concurrency. The count sees what was committed while the lock was waited for;
+# and a grant that was claimed meanwhile is looked at anew before it is locked. Zero rows: the long way tells why.
+_CLAIM_FREELY: Final = text(
+    _CLAIM.format(
+        allowed="""locked AS MATERIALIZED (
+            SELECT FROM client_status
+             WHERE client = :client AND NOT paused_by_operator AND breaker_opened_at IS NULL
+               AND (throttled_until IS NULL OR throttled_until <= now())
+               AND (resumed_at IS NULL OR resumed_at <= now() - CAST(:ramp AS interval))
+               FOR UPDATE),
+        allowed AS MATERIALIZED (
+            SELECT greatest(0, least(:room, :max_in_flight - grants_in_flight(:client))) AS room FROM locked),
+        due""",
+        room="coalesce((SELECT room FROM allowed), 0)",
+        **_IN_LINE,
+    )
+)
 _THE_BEGINNING: Final = datetime(1, 1, 2, tzinfo=UTC)
 # Another grant each time: one whose own fault opened the breaker would keep it open for all.
-_CLAIM_CANARY: Final = text(_CLAIM.format(which=_DUE, order="last_error_at NULLS FIRST, rotate_at"))
+_CLAIM_CANARY: Final = text(_CLAIM.format(**_AS_DECIDED, which=_DUE, order="last_error_at NULLS FIRST, rotate_at"))
 _CLAIM_ONE: Final = text(
     _CLAIM.format(
+        **_AS_DECIDED,
         # `rotated_at` too: where refresh tokens do not rotate, the generation stays.
         which="id = :grant_id AND generation = :generation AND state IN ('active', 'suspect')"
         " AND rotated_at IS NOT DISTINCT FROM CAST(:rotated_at AS timestamptz)",
@@ -119,6 +140,7 @@ class Claims:
         worker: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._engine = engine
+        self._at_once = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._keys = keys
         self._tick = tick
         self._worker = worker
@@ -185,6 +207,10 @@ class Claims:
         return self._take_once(statement, limits, free, parameters)
 
     def _take_once(self, statement: TextClause, limits: ClientLimits, free: int, parameters: dict[str, Any]) -> Claimed:
+        if statement is _CLAIM_DUE and limits.rate_per_second is None:
+            claimed = self._take_freely(limits, free, parameters)
+            if claimed is not None:
+                return claimed
         asked_tick, client = self._tick(), parameters["client"]
         with self._engine.begin() as connection:
             status, failed_canaries = _lock_status(connection, client)
@@ -196,6 +222,16 @@ class Claims:
             rows = connection.execute(statement, {**parameters, "room": allowed.grants}).all()
             _record(connection, client, allowed, len(rows), failed_canaries)
         return self._open(rows, asked_tick, self._tick(), allowed)
+
+    def _take_freely(self, limits: ClientLimits, free: int, parameters: dict[str, Any]) -> Claimed | None:
+        """Claim in one statement; None: nothing is due, or something holds the client back."""
+        asked_tick = self._tick()
+        with self._at_once.connect() as connection:
+            given = {**parameters, "room": free, "max_in_flight": limits.max_in_flight, "ramp": RAMP_LASTS}
+            rows = connection.execute(_CLAIM_FREELY, given).all()
+        if not rows:
+            return None
+        return self._open(rows, asked_tick, self._tick(), Allowance(grants=rows[0].room, bucket=None))
 
     def _open(self, rows: Sequence[Row[Any]], asked_tick: float, claimed_tick: float, allowed: Allowance) -> Claimed:
         grants: list[ClaimedGrant] = []

@@ -24,8 +24,8 @@ from worker.usecases.rotate import Rotation
 from worker.usecases.unreadable import UNREADABLE, lacks_a_key, put_off
 from worker.usecases.window import Window
 
-#: From one claim to the next, seconds: places that fall free meanwhile are filled by one. A claim is four ways to the
-#: database and back, and while it is made no other process claims of the same client.
+#: From one claim to the next, seconds: places that fall free meanwhile are filled by one. While it is made, no other
+#: process claims of the same client.
 CLAIM_PAUSE: Final = 0.015
 #: So many requests are begun in one turn of the event loop: answers that arrive meanwhile must not wait for more.
 STARTS_PER_TURN: Final = 4
