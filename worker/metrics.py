@@ -72,6 +72,7 @@ class Metrics:
         self._exemplar = exemplar
         # Their number is bounded: the configuration's clients, and two closed lists.
         self._series = cache(self._refresh_series)
+        self._rotated = cache(lambda client: self._series(client, "rotated", Reason.OK))
         self.refresh = Counter(
             "evergrant_refresh_total",
             "Refresh attempts by what came of them; superseded: not stored, for the grant had changed meanwhile.",
@@ -221,7 +222,8 @@ class Metrics:
 
     def refreshed(self, grant: ClaimedGrant, outcome: Outcome, *, seconds: float, late: timedelta) -> None:
         """Count one refresh whose outcome is stored."""
-        count, duration, lag = self._series(grant.client, label(outcome), reason(outcome))
+        series = self._rotated(grant.client) if isinstance(outcome, Rotated) else None
+        count, duration, lag = series or self._series(grant.client, label(outcome), reason(outcome))
         exemplar = self._exemplar()
         count.inc(1, exemplar)
         duration.observe(seconds, exemplar)

@@ -56,13 +56,14 @@ class Observers:
     def refreshed(self, grant: ClaimedGrant, outcome: Outcome, *, seconds: float, late: timedelta) -> None:
         """Count and log one refresh whose outcome is stored."""
         self._metrics.refreshed(grant, outcome, seconds=seconds, late=late)
-        self._count_refresh(grant.client, label(outcome))
         fields = _identify(grant)
         fields["took_ms"] = round(seconds * 1000)
         fields["late_ms"] = round(late.total_seconds() * 1000)
         if isinstance(outcome, Rotated):
+            self._count_refresh(grant.client, "rotated")
             self._log.info("grant_rotated", **fields)
             return
+        self._count_refresh(grant.client, label(outcome))
         cause = outcome.cause
         # A death is told each time: somebody will ask for it. Of a provider that is down, a few tell as much as all.
         left_out = 0 if isinstance(outcome, Dead) else self._failures.left_out((grant.client, cause.reason))

@@ -53,6 +53,7 @@ class Commit:
 
     sealed: SealedSettlement
     came: asyncio.Future[Committed]
+    since: float  #: when it was given, by the monotonic clock, in seconds
     again: bool = False  #: it may have gone through already
     alone: bool = False  #: the database refused it, or one that shared its transaction
 
@@ -140,7 +141,8 @@ class CommitThreads:
         batch = [first]
         if first.alone:
             return batch
-        time.sleep(LINGER_SECONDS)
+        # What has waited for a thread has lingered meanwhile.
+        time.sleep(max(0.0, first.since + LINGER_SECONDS - self._tick()))
         while len(batch) < BATCH_LIMIT:
             try:
                 found = self._commits.get_nowait()

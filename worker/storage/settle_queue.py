@@ -69,6 +69,7 @@ class SettleQueue:
         tick: Callable[[], float],
     ) -> None:
         self._engine = engine
+        self._tick = tick
         self._threads = CommitThreads(engine, self._deliver, tick)
         self._keys = keys
         self._escrow = escrow
@@ -133,7 +134,7 @@ class SettleQueue:
         self, sealed: SealedSettlement, *, again: bool = False, alone: bool = False
     ) -> asyncio.Future[Committed]:
         came: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-        self._threads.put(Commit(sealed=sealed, came=came, again=again, alone=alone))
+        self._threads.put(Commit(sealed=sealed, came=came, since=self._tick(), again=again, alone=alone))
         return came
 
     def _deliver(self, batch: Sequence[Commit], came: Committed | Exception) -> None:

@@ -24,6 +24,24 @@ _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True, kw_only=True)
+class _Hour:
+    """What was counted in one hour: by client and outcome, and which of it is not stored yet."""
+
+    begin: datetime
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    changed: set[tuple[str, str]] = field(default_factory=set)
+    end: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.end = self.begin + _HOUR
+
+    def take_changed(self) -> set[tuple[str, str]]:
+        """Return what is not stored yet, for whoever stores it now."""
+        taken, self.changed = self.changed, set()
+        return taken
+
+
+@dataclass(slots=True, kw_only=True)
 class Tally:
     """Counts one process's refreshes.
 
@@ -37,18 +55,18 @@ class Tally:
     engine: AsyncEngine
     reporter: UUID
     clock: Callable[[], datetime]
-    _counts: Counter[tuple[datetime, str, str]] = field(default_factory=Counter, init=False)
-    _changed: set[tuple[datetime, str, str]] = field(default_factory=set, init=False)
-    _hour: datetime = field(default=_LONG_AGO, init=False)  # the one that is, as one object: making one takes longer
+    _hours: dict[datetime, _Hour] = field(default_factory=dict, init=False)
+    _now: _Hour = field(default_factory=lambda: _Hour(begin=_LONG_AGO), init=False)
 
     def count(self, client: str, outcome: str) -> None:
         """Count one refresh."""
-        now = self.clock()
-        if not timedelta() <= now - self._hour < _HOUR:
-            self._hour = now.replace(minute=0, second=0, microsecond=0)
-        key = self._hour, client, outcome
-        self._counts[key] += 1
-        self._changed.add(key)
+        now, hour = self.clock(), self._now
+        if not hour.begin <= now < hour.end:
+            begin = now.replace(minute=0, second=0, microsecond=0)
+            hour = self._now = self._hours.setdefault(begin, _Hour(begin=begin))
+        key = client, outcome
+        hour.counts[key] += 1
+        hour.changed.add(key)
 
     async def keep_writing(self) -> None:
         """Store the counts every few seconds until cancelled."""
@@ -61,18 +79,23 @@ class Tally:
         # An hour that may have been folded meanwhile, by whoever had the database, is not written again.
         # By the clock and not by the newest count: whoever has nothing to count sees hours pass all the same.
         oldest = self.clock().replace(minute=0, second=0, microsecond=0) - LATEST
-        self._changed.difference_update([key for key in self._changed if key[0] < oldest])
-        changed = {key: self._counts[key] for key in self._changed}
-        if not changed:
-            return
-        self._changed.clear()
+        changed = {hour.begin: hour.take_changed() for hour in self._hours.values() if hour.begin >= oldest}
+        counts = {
+            (begin, client, outcome): self._hours[begin].counts[client, outcome]
+            for begin, keys in changed.items()
+            for client, outcome in keys
+        }
         try:
-            await write_counts(self.engine, self.reporter, changed)
+            if counts:
+                await write_counts(self.engine, self.reporter, counts)
         except AWAY:
-            self._changed.update(changed)
+            for begin, keys in changed.items():
+                self._hours[begin].changed.update(keys)
             return
-        self._forget(max(hour for hour, _client, _outcome in self._counts))
+        self._forget(oldest)
 
-    def _forget(self, newest: datetime) -> None:
-        for key in [key for key in self._counts if key[0] < newest and key not in self._changed]:
-            del self._counts[key]
+    def _forget(self, oldest: datetime) -> None:
+        newest = max(self._hours, default=oldest)
+        for hour in list(self._hours.values()):
+            if hour.begin < newest and (hour.begin < oldest or not hour.changed):
+                del self._hours[hour.begin]
