@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from json.encoder import encode_basestring_ascii
+from logging import INFO
 from typing import Any, Final, cast
 
 import structlog
@@ -80,6 +81,16 @@ def json_logger(level: str) -> type[structlog.typing.FilteringBoundLogger]:
                 event_kw = {**self._context, **event_kw}
             event_kw["event"] = event
             self._logger.msg(json_line(self._logger, method_name, event_kw))
+
+        if plain(None, (), {}).is_enabled_for(INFO):
+
+            def info(self, event: str | None = None, *arguments: object, **event_kw: object) -> None:
+                """Write a line at INFO, as every rotation does: on the shortest way."""
+                if arguments or self._context:
+                    super().info(event, *arguments, **event_kw)
+                    return
+                event_kw["event"] = event
+                self._logger.msg(json_line(self._logger, "info", event_kw))
 
     return cast("type[structlog.typing.FilteringBoundLogger]", JsonLogger)
 
