@@ -44,5 +44,7 @@ def written(folder: Path) -> Iterator[Path]:
     for where, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name not in _OTHERS and not (Path(where) / name).is_symlink()]
         for name in names:
-            if any(fnmatch(name, wanted) for wanted in _WRITTEN) and name not in _NOT_TOLD:
+            # A link leads to a file that is found where it lies, or to nothing.
+            is_told = any(fnmatch(name, wanted) for wanted in _WRITTEN) and name not in _NOT_TOLD
+            if is_told and not (Path(where) / name).is_symlink():
                 yield Path(where) / name
