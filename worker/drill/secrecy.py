@@ -19,6 +19,8 @@ START: Final = 16
 HASHED: Final = 43
 #: What encodings and quotes leave of a secret in one piece; in between, they write the same character differently.
 _PART: Final = re.compile(rf"[A-Za-z0-9_-]{{{START},}}")
+#: Different characters that a part's beginning has at least: what has fewer is a filler, and no secret that was drawn.
+_DIFFERENT: Final = 4
 #: Characters of a passphrase, whose parts are words, that is looked for as a whole.
 _PHRASE: Final = 16
 
@@ -51,8 +53,9 @@ class KnownSecrets:
         """Know a secret; of an address, its password is one, and the last part of its path. Short ones are words."""
         for its in _secret_parts(secret):
             found = _PART.findall(its)
-            for part in found:
-                self.starts.setdefault(part[:START], set()).add(kind)
+            for start in (part[:START] for part in found):
+                if len(set(start)) >= _DIFFERENT:
+                    self.starts.setdefault(start, set()).add(kind)
             if not found and len(its) >= _PHRASE:
                 self.phrases.setdefault(its, set()).add(kind)
 
