@@ -8,9 +8,10 @@ from typing import Any, Final
 from worker.domain.account import LONGEST_ACCOUNT
 from worker.oauth.answer_path import at, is_storable, text_of
 from worker.oauth.client import Client
-from worker.oauth.placeholders import Source, names_in
+from worker.oauth.placeholders import Source
 from worker.oauth.provider import Provider
 from worker.oauth.reading import Reading
+from worker.oauth.request_values import names_asked_for
 
 #: Longer than any host, number or name; shorter than what would fill a table.
 LONGEST_VALUE: Final = 2048
@@ -104,12 +105,10 @@ def captured_from_elsewhere(client: Client, offered: Mapping[str, str]) -> dict[
 
 def _needed(client: Client) -> set[str]:
     """Return what a refresh has in its address, parameters or headers and only a redirect or an answer can tell."""
-    provider, step = client.provider, client.provider.refresh
-    endpoint = step.endpoint or provider.token_endpoint or ""
-    texts = [*provider.headers.values(), *step.headers.values(), *step.params.values()]
+    provider = client.provider
     return {
         name
-        for name in names_in([endpoint, *(text for text in texts if isinstance(text, str))])
+        for name in names_asked_for(provider, provider.refresh)
         if (declared := provider.placeholders.get(name)) is not None
         and declared.source is not Source.OPERATOR
         and declared.default is None

@@ -13,10 +13,9 @@ from typing import Final
 
 from worker.domain.secret import Secret
 from worker.oauth.client import Client
-from worker.oauth.placeholders import names_in
 from worker.oauth.provider_steps import ClientAuth, RequestEncoding, TokenStep
 from worker.oauth.request_encoding import form_encoded
-from worker.oauth.request_values import UnfilledError
+from worker.oauth.request_values import UnfilledError, names_asked_for
 from worker.oauth.token_request import Given, TokenRequest, refresh_request
 
 #: Of letters that every encoding leaves as they are, and in no request by chance.
@@ -105,9 +104,7 @@ def _is_the_same_for_all(client: Client, step: TokenStep) -> bool:
     provider = client.provider
     if not provider.facts.is_refreshed or (step.client_auth or provider.client_auth) is ClientAuth.PRIVATE_KEY_JWT:
         return False
-    endpoint = step.endpoint or provider.token_endpoint or ""
-    texts = [endpoint, *provider.headers.values(), *step.headers.values(), *step.params.values()]
-    named = names_in(text for text in texts if isinstance(text, str))
+    named = names_asked_for(provider, step)
     return step.method == "POST" and _CLIENTS_OWN.issuperset(name for name in named if name not in client.placeholders)
 
 

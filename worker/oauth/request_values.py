@@ -10,6 +10,8 @@ from worker.domain.errors import ConfigurationError
 from worker.domain.secret import Secret
 from worker.oauth.client import Client
 from worker.oauth.placeholders import fill, names_in
+from worker.oauth.provider import Provider
+from worker.oauth.provider_steps import TokenStep
 from worker.oauth.provider_values import Headers, Parameter, Parameters, check_endpoint
 
 #: What may stand in an address of a tool (`Provider.revocation_endpoint`), percent-encoded.
@@ -57,6 +59,13 @@ def request_values(client: Client, captured: Mapping[str, str], **secrets: Secre
         if value is not None:
             values[name] = value
     return values | {name: secret.reveal() for name, secret in secrets.items() if secret is not None}
+
+
+def names_asked_for(provider: Provider, step: TokenStep) -> list[str]:
+    """Return the placeholders that stand in a step's address, headers and parameters."""
+    endpoint = step.endpoint or provider.token_endpoint or ""
+    texts = [endpoint, *provider.headers.values(), *step.headers.values(), *step.params.values()]
+    return names_in(text for text in texts if isinstance(text, str))
 
 
 def _taken(client: Client, name: str, value: str | None) -> str | None:
