@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ from functools import cache
 from json.encoder import encode_basestring_ascii
 from logging import INFO
 from typing import Any, Final, cast
+from uuid import UUID
 
 import structlog
 
@@ -63,7 +64,52 @@ def json_line(logger: structlog.typing.WrappedLogger, method: str, event: struct
     bound = _bound.get() or _NO_IDS
     if not bound.ids.keys().isdisjoint(event):
         event, bound = {**bound.ids, **event}, _NO_IDS
-    return f'{{{_members(event)}{bound.written}{_origin(method, logger.name)}{_stamp.now()}"}}\n'.encode("ascii")
+    return _line(_members(event), bound, method, logger.name)
+
+
+def _line(members: str, bound: _Ids, method: str, logger: str) -> bytes:
+    return f'{{{members}{bound.written}{_origin(method, logger)}{_stamp.now()}"}}\n'.encode("ascii")
+
+
+class FixedLine:
+    """An event at INFO whose fields are the same each time: what does not change of its line is encoded once.
+
+    Args:
+        log: where it is written. Logging has been configured.
+        event: its name.
+        fields: what each field holds, by name: `str`, `int` or `UUID`, none of which is a secret's type.
+
+    Raises:
+        ValueError: when a field has a name under which nothing may be shown.
+
+    """
+
+    def __init__(self, log: Any, event: str, fields: Mapping[str, type[str | int | UUID]]) -> None:  # noqa: ANN401 -- structlog's proxy has no better type
+        if forbidden := FORBIDDEN.intersection(fields):
+            message = f"{event}: nothing is ever shown of {', '.join(sorted(forbidden))}"
+            raise ValueError(message)
+        self._log = log
+        self._event = event
+        self._names = tuple(fields)
+        self._text = [place for place, kind in enumerate(fields.values()) if kind is str]
+        written = {str: "%s", int: "%d", UUID: '"%s"'}
+        members = [_NAMES[name].replace("%", "%%") + written[kind] for name, kind in fields.items()]
+        self._format = ", ".join([*members, f"{_NAMES['event']}{encode_basestring_ascii(event).replace('%', '%%')}"])
+        self._write: Callable[[str], None] | None = getattr(log, "write_members", None)
+        self._is_shown = log.is_enabled_for(INFO)
+
+    def write(self, *values: str | int | UUID) -> None:
+        """Write the line with these values, in the order of the fields."""
+        if not self._is_shown:
+            return
+        bound = _bound.get()
+        if self._write is None or (bound is not None and not bound.ids.keys().isdisjoint(self._names)):
+            self._log.info(self._event, **dict(zip(self._names, values, strict=True)))
+            return
+        encoded: list[Any] = list(values)
+        for place in self._text:
+            encoded[place] = encode_basestring_ascii(encoded[place])
+        self._write(self._format % tuple(encoded))
 
 
 def json_logger(level: str) -> type[structlog.typing.FilteringBoundLogger]:
@@ -82,15 +128,10 @@ def json_logger(level: str) -> type[structlog.typing.FilteringBoundLogger]:
             event_kw["event"] = event
             self._logger.msg(json_line(self._logger, method_name, event_kw))
 
-        if plain(None, (), {}).is_enabled_for(INFO):
-
-            def info(self, event: str | None = None, *arguments: object, **event_kw: object) -> None:
-                """Write a line at INFO, as every rotation does: on the shortest way."""
-                if arguments or self._context:
-                    super().info(event, *arguments, **event_kw)
-                    return
-                event_kw["event"] = event
-                self._logger.msg(json_line(self._logger, "info", event_kw))
+        def write_members(self, members: str) -> None:
+            """Write a line at INFO from members that are encoded already; no bound id has the name of one."""
+            bound = _bound.get() or _NO_IDS
+            self._logger.msg(_line(members, bound, "info", self._logger.name))
 
     return cast("type[structlog.typing.FilteringBoundLogger]", JsonLogger)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 from worker.domain.grant import ClaimedGrant
 from worker.domain.mail_fate import Fate
 from worker.domain.outcome import Dead, Outcome, Rotated, label
 from worker.domain.reconsent import MailState
+from worker.log_lines import FixedLine
 from worker.log_sampling import Sampler
 from worker.logging import get_logger
 from worker.metrics import Metrics
@@ -22,6 +24,15 @@ from worker.usecases.consent_results import ConsentEnd
 
 log = get_logger("evergrant")
 
+_ROTATED_FIELDS: Final[Mapping[str, type[str | int | UUID]]] = {
+    "client": str,
+    "subject": str,
+    "grant": UUID,
+    "generation": int,
+    "lease": UUID,
+    "took_ms": int,
+    "late_ms": int,
+}
 _MEND_ENTRY: Final = (
     "It is kept, holds up no other entry, and is tried again. Run `evergrant db check`, for the schema may be behind, "
     "or start the version that wrote it; for UnknownKeyError put its key back into EVERGRANT_KEYS, behind the first. "
@@ -50,18 +61,19 @@ class Observers:
         self._metrics = metrics
         self._count_refresh = count_refresh
         self._failures = Sampler(tick)
-        # Once: the module's own makes a logger anew for each line, which costs a quarter of what writing it does.
-        self._log = log.bind()
+        # The one line that is written for each refresh, and costs less than half of what a line with free fields does.
+        self._rotated = FixedLine(log.bind(), "grant_rotated", _ROTATED_FIELDS)
 
     def refreshed(self, grant: ClaimedGrant, outcome: Outcome, *, seconds: float, late: timedelta) -> None:
         """Count and log one refresh whose outcome is stored."""
         self._metrics.refreshed(grant, outcome, seconds=seconds, late=late)
-        fields = _identify(grant)
-        fields["took_ms"] = round(seconds * 1000)
-        fields["late_ms"] = round(late.total_seconds() * 1000)
+        took_ms, late_ms = round(seconds * 1000), round(late.total_seconds() * 1000)
         if isinstance(outcome, Rotated):
             self._count_refresh(grant.client, "rotated")
-            self._log.info("grant_rotated", **fields)
+            lease = grant.lease
+            self._rotated.write(
+                *(grant.client, grant.subject, lease.grant_id, lease.generation, lease.lease_id, took_ms, late_ms)
+            )
             return
         self._count_refresh(grant.client, label(outcome))
         cause = outcome.cause
@@ -71,7 +83,9 @@ class Observers:
             return
         log.warning(
             "refresh_failed",
-            **fields,
+            **_identify(grant),
+            took_ms=took_ms,
+            late_ms=late_ms,
             outcome=label(outcome),
             reason=cause.reason.value,
             **({"status": cause.status} if cause.status is not None else {}),

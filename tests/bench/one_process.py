@@ -98,6 +98,7 @@ def _seed(connection: psycopg.Connection, keys: KeyRing, numbers: range) -> None
     due = database_now(connection)
     population.seed(connection, keys, ((number, due) for number in numbers))
     connection.execute("VACUUM ANALYZE grants")
+    os.sync()  # what filling the table wrote is not to be waited for by the first commits
 
 
 def main() -> int:

@@ -147,6 +147,14 @@ REACH: Final = (
         digits=1,
     ),
     Reach(
+        measure="answer to commit, 99 of 100, as fast as it can",
+        value=_fact("window_saturated_p99_ms"),
+        side=Side.AT_MOST,
+        limit=20,
+        unit=" ms",
+        digits=1,
+    ),
+    Reach(
         measure="metrics and logs, of the CPU time per grant",
         value=_fact("telling_share_percent"),
         side=Side.AT_MOST,

@@ -21,6 +21,7 @@ KEPT = {
     "claim_ratio:5000000": 1.1,
     "worker_megabytes": 120.0,
     "window_steady_p99_ms": 12.0,
+    "window_saturated_p99_ms": 15.0,
     "telling_share_percent": 4.0,
     "steady_overdue": 2.0,
     "steady_expired": 0.0,

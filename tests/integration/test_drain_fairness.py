@@ -1,9 +1,10 @@
-"""Several clients in one process: one that answers slowly takes no places that the others need."""
+"""How drains share a process: who is slow takes no place that others need, and claims are small."""
 
 from __future__ import annotations
 
 import asyncio
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.support.waiting import until
 from worker.bootstrap import Container
 from worker.sandbox.behaviour import Behaviour, Latency
 from worker.sandbox.server import RunningSandbox
+from worker.storage.claim import Claimed
 
 pytestmark = pytest.mark.anyio
 
@@ -56,6 +58,39 @@ async def test_slow_clients_do_not_hold_up_a_quick_one(sandbox: RunningSandbox, 
         for task in draining:
             task.cancel()
         await asyncio.gather(*draining, return_exceptions=True)
+
+
+async def test_a_drain_ends_with_its_last_answers(
+    sandbox: RunningSandbox, make_container: ContainerMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the last answers are stored together, the drain is over: it does not wait until it looks again."""
+    monkeypatch.setattr("worker.usecases.drain.LOOK_AGAIN", 60.0)
+    client = register(sandbox, behaviour=Behaviour(access_lifetime=86_400, latency=Latency(fixed=0.3)))
+    async with make_container(client.toml, **client.environment) as container:
+        await adopt(container, sandbox, client, 20)
+
+        async with asyncio.timeout(30.0):
+            assert await drain(container, client) == 20
+
+
+async def test_a_client_is_claimed_from_in_portions(
+    sandbox: RunningSandbox, make_container: ContainerMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many places are free, a claim takes no more than its limit, and the drain goes on until all are done."""
+    monkeypatch.setattr("worker.usecases.drain.CLAIM_LIMIT", 4)
+    client = register(sandbox)
+    async with make_container(client.toml, **client.environment) as container:
+        await adopt(container, sandbox, client, 30)
+        asked: list[int] = []
+        claim_due = container.access_tokens.claims.claim_due
+
+        async def noted(name: str, **given: Any) -> Claimed:
+            asked.append(given["free"])
+            return await claim_due(name, **given)
+
+        monkeypatch.setattr(container.access_tokens.claims, "claim_due", noted)
+        assert await drain(container, client) == 30
+        assert max(asked) == 4
 
 
 async def test_a_claim_goes_on_where_the_one_before_had_come_to(

@@ -6,12 +6,14 @@ import json
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.domain.secret import Secret
-from worker.log_lines import bound_ids, json_line
+from worker.log_lines import FixedLine, bound_ids, json_line, json_logger
 from worker.log_redaction import FORBIDDEN
 
 LOGGER = SimpleNamespace(name="evergrant")
@@ -27,6 +29,12 @@ def line(event: dict[str, Any], method: str = "info") -> dict[str, Any]:
     return read
 
 
+def logger_of(level: str, written: list[bytes]) -> Any:
+    """Return a logger that gives its lines to a list."""
+    made: Any = json_logger(level)
+    return made(SimpleNamespace(name="evergrant", msg=written.append), [], {})
+
+
 @given(st.dictionaries(NAMES, VALUES, max_size=4))
 def test_every_value_comes_back(event: dict[str, Any]) -> None:
     """Text in any script, numbers, and what JSON has no word for: as the standard library's encoder writes them."""
@@ -36,6 +44,29 @@ def test_every_value_comes_back(event: dict[str, Any]) -> None:
     assert (made.pop("level"), made.pop("logger")) == ("info", "evergrant")
     assert made == json.loads(json.dumps(event, default=str))
     assert stamp.utcoffset() == timedelta()
+
+
+@given(client=TEXT, number=st.integers(), grant=st.uuids(), scan=st.none() | TEXT)
+def test_a_fixed_line_is_what_a_free_one_would_be(client: str, number: int, grant: UUID, scan: str | None) -> None:
+    """Values of the three kinds, ids that are bound beside them, and one that a field gives way to."""
+    written: list[bytes] = []
+    logger = logger_of("info", written)
+    fields: dict[str, Any] = {"client": client, "100 %s": number, "grant": grant}
+    fixed = FixedLine(logger, "it_%s", {"client": str, "100 %s": int, "grant": UUID})
+    with bound_ids(scan=scan), bound_ids(**({"client": "bound"} if scan else {})):
+        fixed.write(*fields.values())
+        logger.info("it_%s", **fields)
+    one, other = (json.loads(found) | {"timestamp": None} for found in written)
+    assert one == other
+
+
+def test_a_fixed_line_has_a_level_and_no_secret() -> None:
+    """Where INFO is not shown nothing is written; a name under which nothing is shown is refused at once."""
+    written: list[bytes] = []
+    FixedLine(logger_of("warning", written), "x", {"client": str}).write("main")
+    assert written == []
+    with pytest.raises(ValueError, match="x: nothing is ever shown of code, password"):
+        FixedLine(logger_of("info", written), "x", {"password": str, "code": str})
 
 
 def test_ids_that_are_bound_stand_in_every_line_and_give_way_to_its_own() -> None:

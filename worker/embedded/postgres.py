@@ -41,6 +41,8 @@ _SETTINGS: Final = {
     "unix_socket_directories": "",  # a path below the folder can be longer than the 107 bytes a socket may have
     "max_connections": "200",
     "shared_buffers": "128MB",
+    "min_wal_size": "80MB",  # PostgreSQL's own defaults, which initdb lowers for small segments
+    "max_wal_size": "1GB",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "lc_messages": "C",

@@ -29,9 +29,9 @@ from worker.storage.settle import already_stored, settle
 COMMIT_THREADS: Final = 2
 #: Each thread keeps one, and takes another for what needs a transaction.
 COMMIT_CONNECTIONS: Final = 2 * COMMIT_THREADS
-#: Results that come this soon after each other, seconds, share a commit: less than half of the 20 ms that an answer may
-#: take to be durable. With half of it a busy worker commits twice as often, and refreshes a twentieth less.
-LINGER_SECONDS: Final = 0.008
+#: Results that come this soon after each other, seconds, share a commit: a third of the 20 ms that an answer may take
+#: to be durable. With half of it a busy worker commits twice as often, and refreshes a twentieth less.
+LINGER_SECONDS: Final = 0.006
 #: Results in one transaction at most: more would make the first of them wait for the last.
 BATCH_LIMIT: Final = 200
 #: Seconds to wait for the threads' end; what a commit that hangs longer holds is in the escrow.
