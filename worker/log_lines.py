@@ -104,7 +104,8 @@ class FixedLine:
             return
         bound = _bound.get()
         if self._write is None or (bound is not None and not bound.ids.keys().isdisjoint(self._names)):
-            self._log.info(self._event, **dict(zip(self._names, values, strict=True)))
+            shown = [str(value) if isinstance(value, UUID) else value for value in values]
+            self._log.info(self._event, **dict(zip(self._names, shown, strict=True)))
             return
         encoded: list[Any] = list(values)
         for place in self._text:

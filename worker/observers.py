@@ -153,6 +153,15 @@ class Observers:
             more = {"left_out": left_out} if left_out else {}
             log.warning("settle_retried", error=error, waiting=waiting, **more)
 
+    def unreadable(self, client: str, grant_id: UUID, error: Exception) -> None:
+        """Log a refresh token that cannot be opened; of many with the same error, some."""
+        left_out = self._failures.left_out(("unreadable", client, type(error)))
+        if left_out is not None:
+            more = {"left_out": left_out} if left_out else {}
+            todo = "Check EVERGRANT_KEYS: a key that has sealed tokens is missing there, or the row was damaged."
+            fields = {"client": client, "grant": str(grant_id), "error": type(error).__name__}
+            log.error("refresh_token_unreadable", **fields, **more, todo=todo)
+
     def died(self, client: str, reason: str) -> None:
         """Count a grant that now needs its owner."""
         self._metrics.grants_dead.labels(client, reason).inc()

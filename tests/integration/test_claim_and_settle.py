@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -28,6 +29,7 @@ from worker.storage.new_grants import NewGrant
 from worker.storage.sealing import ACCESS_TOKEN, generate_key
 from worker.storage.settle_queue import Settled
 from worker.usecases.access_token import FreshToken
+from worker.usecases.drain import CLAIM_LIMIT
 
 pytestmark = pytest.mark.anyio
 
@@ -407,3 +409,50 @@ async def test_one_damaged_row_stops_nobody(sandbox: RunningSandbox, make_contai
         assert (row.state, row.failures, row.last_error, row.later) == ("active", 2, "unreadable_token", True)
         assert await value(container, "SELECT count(*) FROM grants WHERE generation = 1") == 2
         assert await value(container, "SELECT breaker_opened_at FROM client_status") is None
+
+
+async def test_unreadable_rows_before_all_others_hold_up_nobody(
+    sandbox: RunningSandbox, make_container: ContainerMaker
+) -> None:
+    """A key ring that has opened tokens of a client is not at fault for a whole claim of damaged rows."""
+    client = register(sandbox)
+    async with make_container(client.toml, **client.environment) as container:
+        await adopt(container, sandbox, client, 1)
+        assert await drain(container, client) == 1
+        await adopt(container, sandbox, client, 2 * CLAIM_LIMIT, first_number=2)
+        await execute(container, "UPDATE grants SET refresh_token = 'damaged'::bytea WHERE generation = 0")
+        await execute(container, "UPDATE grants SET rotate_at = now() - interval '1 hour' WHERE generation = 0")
+        await adopt(container, sandbox, client, 5, first_number=100)
+
+        draining = asyncio.create_task(drain(container, client))
+        rotated = "SELECT count(*) = 6 FROM grants WHERE generation = 1"
+        await until(lambda: value(container, rotated), 20.0, "the readable ones are rotated")
+        container.drains.stop()
+        await draining
+        assert await value(container, "SELECT breaker_opened_at FROM client_status") is None
+        assert await value(container, "SELECT count(*) FROM grants WHERE failures > 0") == 2 * CLAIM_LIMIT
+
+
+async def test_a_grant_that_is_handed_back_again_waits(sandbox: RunningSandbox, make_container: ContainerMaker) -> None:
+    """The same fault for a second time, with no tokens in between, is the grant's own: it waits."""
+    client = register(sandbox)
+    async with make_container(client.toml, **client.environment) as container:
+        await adopt(container, sandbox, client, 1)
+        before = await value(container, "SELECT rotate_at FROM grants")
+
+        async def hand_back(reason: Reason, *, is_canary: bool = False) -> tuple[bool, int]:
+            [grant] = (await claim(container, client, 1)).grants
+            again = None if is_canary else grant.claimed_at + timedelta(minutes=1)
+            await settle(container, grant, HandBack(cause=Cause(reason=reason), if_again=again))
+            [row] = await rows(container, "SELECT rotate_at, failures FROM grants")
+            is_moved = row.rotate_at != before
+            await execute(container, "UPDATE grants SET rotate_at = :before", before=before)
+            return is_moved, row.failures
+
+        assert await hand_back(Reason.INVALID_CLIENT) == (False, 0)
+        assert await hand_back(Reason.INVALID_CLIENT, is_canary=True) == (False, 0)
+        assert await hand_back(Reason.INVALID_CLIENT) == (True, 1)
+        assert await hand_back(Reason.PRIVATE_ADDRESS) == (False, 1)
+        [grant] = (await claim(container, client, 1)).grants
+        await settle(container, grant, replace(new_tokens(grant.claimed_at), rotate_at=before))
+        assert await hand_back(Reason.PRIVATE_ADDRESS) == (False, 0)

@@ -73,6 +73,27 @@ async def test_a_drain_ends_with_its_last_answers(
             assert await drain(container, client) == 20
 
 
+async def test_a_ticket_that_comes_while_a_claim_is_made_is_heard(
+    sandbox: RunningSandbox, make_container: ContainerMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What falls due after a claim has looked is found by the drain that is told meanwhile, not a tick later."""
+    client = register(sandbox)
+    async with make_container(client.toml, **client.environment) as container:
+        claim_due = container.access_tokens.claims.claim_due
+        tickets: list[int] = []
+
+        async def interrupted(name: str, **given: Any) -> Claimed:
+            claimed = await claim_due(name, **given)
+            if not tickets:
+                await adopt(container, sandbox, client, 1)
+                tickets.append(await drain(container, client))
+            return claimed
+
+        monkeypatch.setattr(container.access_tokens.claims, "claim_due", interrupted)
+        assert await drain(container, client) == 1
+        assert tickets == [0]
+
+
 async def test_a_client_is_claimed_from_in_portions(
     sandbox: RunningSandbox, make_container: ContainerMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,6 +130,28 @@ async def test_a_killed_backend_is_survived_in_the_middle_of_the_statement(
         assert await value(container, "SELECT count(*) FROM rotations") == 1
 
 
+async def test_a_settle_that_is_broken_off_leaves_its_tokens_in_the_escrow(
+    sandbox: RunningSandbox, make_container: ContainerMaker, database_url: str
+) -> None:
+    """A process that goes while a commit hangs does not wait for it; what was read is kept, and stored later."""
+    client = register(sandbox)
+    async with scene(client, make_container, database_url) as found:
+        await adopt(found.onlooker, sandbox, client, 1)
+        [grant] = (await claim(found.worker, client, 1)).grants
+        found.database.hold()
+        settling = asyncio.create_task(settle(found.worker, grant, new_tokens(grant.claimed_at)))
+        await asyncio.sleep(0)
+
+        settling.cancel()
+        await asyncio.gather(settling, return_exceptions=True)
+
+        assert settling.cancelled()
+        assert found.worker.rotation.settles.is_kept(grant.lease)
+        found.database.release()
+        await found.worker.dispatch.drain_escrow()
+        assert await value(found.onlooker, "SELECT generation FROM grants") == 1
+
+
 async def test_a_commit_that_hangs_leaves_no_token_unkept(
     sandbox: RunningSandbox, make_container: ContainerMaker, database_url: str
 ) -> None:

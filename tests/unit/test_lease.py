@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.domain.grant import ClaimedGrant, GrantState, Lease
-from worker.domain.secret import Secret
+from tests.support.claimed_grants import claimed_grant
 from worker.oauth.client import Client
 from worker.oauth.registry import build_registry
 from worker.usecases.rotate import database_instant, lease_covers
@@ -19,28 +17,7 @@ from worker.usecases.rotate import database_instant, lease_covers
 CLAIMED = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 TICK = 5000.0  # seconds on this process's monotonic clock, just after the claim
 
-GRANT = ClaimedGrant(
-    lease=Lease(grant_id=UUID(int=1), lease_id=UUID(int=2), generation=0),
-    client="acme-main",
-    subject="customer-42",
-    state=GrantState.ACTIVE,
-    refresh_token=Secret("rt"),
-    access_token=None,
-    leased_until=CLAIMED + timedelta(seconds=60),
-    claimed_at=CLAIMED,
-    claimed_tick=TICK,
-    rotate_at=CLAIMED,
-    consented_at=None,
-    access_expires_at=None,
-    strikes=0,
-    failures=0,
-    scopes=("profile", "organization"),
-    lost_scopes=(),
-    captured={},
-    presentations=0,
-    doubt_since=None,
-    is_canary=False,
-)
+GRANT = claimed_grant(claimed_at=CLAIMED, claimed_tick=TICK, leased_until=CLAIMED + timedelta(seconds=60))
 
 
 def client(secrets: int = 1, timeout: str = "20s") -> Client:

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,6 +68,16 @@ def test_a_fixed_line_has_a_level_and_no_secret() -> None:
     assert written == []
     with pytest.raises(ValueError, match="x: nothing is ever shown of code, password"):
         FixedLine(logger_of("info", written), "x", {"password": str, "code": str})
+
+
+def test_a_fixed_line_on_a_terminal_shows_text() -> None:
+    """Where lines are not JSON, they go the ordinary way, and an id is written as in every other line."""
+    shown: list[dict[str, Any]] = []
+    plain: Any = structlog.make_filtering_bound_logger("info")
+    terminal = plain(SimpleNamespace(info=lambda **event: shown.append(event)), [], {})
+    grant = UUID("cf4d5e5e-c3f6-48a5-8462-57bb3f418b31")
+    FixedLine(terminal, "x", {"client": str, "grant": UUID, "generation": int}).write("main", grant, 4)
+    assert shown == [{"event": "x", "client": "main", "grant": str(grant), "generation": 4}]
 
 
 def test_ids_that_are_bound_stand_in_every_line_and_give_way_to_its_own() -> None:

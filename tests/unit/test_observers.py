@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import generate_latest
 from structlog.testing import capture_logs
 
+from tests.support.claimed_grants import claimed_grant
+from worker.domain.outcome import Rotated, Tokens
+from worker.domain.secret import Secret
 from worker.log_sampling import FIRST, ONE_IN
 from worker.metrics import Metrics, QuickHistogram
 from worker.observers import Observers
@@ -23,6 +28,28 @@ def test_settles_that_are_tried_again_are_told_a_few_times() -> None:
     assert len(lines) == FIRST + 2
     assert lines[FIRST]["left_out"] == ONE_IN - 1
     assert lines[-1] == {"event": "settle_retried", "log_level": "warning", "error": "AdminShutdown", "waiting": 1}
+
+
+def test_a_rotations_line_says_which_grant_and_how_long() -> None:
+    """Each field holds what its name says."""
+    claimed = claimed_grant()
+    rotated = Rotated(tokens=Tokens(access_token=Secret("a"), refresh_token=None, access_lifetime=None))
+    with capture_logs() as lines:
+        observers = Observers(Metrics(CollectorRegistry(), lambda: 0.0), lambda: 0.0)
+        observers.refreshed(claimed, rotated, seconds=0.25, late=timedelta(seconds=3))
+    assert lines == [
+        {
+            "event": "grant_rotated",
+            "log_level": "info",
+            "client": claimed.client,
+            "subject": claimed.subject,
+            "grant": str(claimed.lease.grant_id),
+            "generation": claimed.lease.generation,
+            "lease": str(claimed.lease.lease_id),
+            "took_ms": 250,
+            "late_ms": 3000,
+        }
+    ]
 
 
 def test_a_providers_clock_is_shown_once_a_second() -> None:

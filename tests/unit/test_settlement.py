@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.claimed_grants import claimed_grant
 from worker.domain.brake import suspect_wait
 from worker.domain.doubt import GIVEN_UP_AFTER
 from worker.domain.facts import Keep, OldToken, TokenFacts
-from worker.domain.grant import ClaimedGrant, GrantState, Lease
+from worker.domain.grant import ClaimedGrant, GrantState
 from worker.domain.outcome import (
     Cause,
     Dead,
@@ -55,27 +55,12 @@ NOT_SENT = Unavailable(cause=Cause(reason=Reason.CONNECT))
 REFUSED = Unavailable(cause=Cause(reason=Reason.UNRECOGNIZED_ERROR, status=400, code="odd"), sent=True)
 UNREAD = InDoubt(cause=Cause(reason=Reason.TIMEOUT))
 
-GRANT = ClaimedGrant(
-    lease=Lease(grant_id=UUID(int=1), lease_id=UUID(int=2), generation=3),
-    client="acme-main",
-    subject="customer-42",
-    state=GrantState.ACTIVE,
-    refresh_token=Secret("rt-1"),
-    access_token=None,
-    leased_until=SENT + timedelta(minutes=1),
+GRANT = claimed_grant(
     claimed_at=SENT,
-    claimed_tick=100.0,
+    leased_until=SENT + timedelta(minutes=1),
     rotate_at=SENT - timedelta(seconds=1),
     consented_at=SENT - timedelta(days=10),
     access_expires_at=SENT + HOUR,
-    strikes=0,
-    failures=0,
-    scopes=("profile", "organization"),
-    lost_scopes=(),
-    captured={},
-    presentations=0,
-    doubt_since=None,
-    is_canary=False,
 )
 DOUBTFUL = replace(GRANT, state=GrantState.IN_DOUBT, presentations=1, doubt_since=SENT - timedelta(minutes=5))
 
@@ -105,7 +90,11 @@ def test_outcomes_that_mean_the_same_in_every_state(state: GrantState, facts: To
 
     assert isinstance(stored, StoreTokens)
     assert stored.tokens is TOKENS
-    assert settled(MISCONFIGURED, grant, facts) == HandBack(cause=MISCONFIGURED.cause)
+    assert settled(MISCONFIGURED, grant, facts) == HandBack(
+        cause=MISCONFIGURED.cause, if_again=later + timedelta(minutes=1)
+    )
+    canary = replace(grant, is_canary=True)
+    assert settled(MISCONFIGURED, canary, facts) == HandBack(cause=MISCONFIGURED.cause)
     assert settled(THROTTLED, grant, facts) == HandBack(cause=THROTTLED.cause)
     assert settled(NOT_SENT, grant, facts) == Postpone(cause=NOT_SENT.cause, rotate_at=later)
     assert settled(REFUSED, grant, facts) == Postpone(cause=REFUSED.cause, rotate_at=later)

@@ -3,7 +3,7 @@
 Rotated ───────► StoreTokens
 Dead ──────────► AddStrike │ RequireReconsent (strikes reached, or a doubt that explains it)
                  │ MarkSuspect (made of RequireReconsent while too many die at once)
-Misconfigured ─► HandBack        (the client's breaker opens instead)
+Misconfigured ─► HandBack        (the client's breaker opens instead; the second time the grant waits as well)
                  │ Postpone      (it may be this grant's own: another one is tried first)
 Throttled ─────► HandBack        (the client pauses instead)
 Unavailable ───► Postpone
@@ -95,9 +95,14 @@ class EnterDoubt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandBack:
-    """The grant is as it was before the claim; what was wrong concerns the whole client."""
+    """The grant is as it was before the claim; what was wrong concerns the whole client.
+
+    Unless the same was wrong with this grant before, and another one closed the breaker since: then it may be its own,
+    and due first as it is, it would open the breaker again each time.
+    """
 
     cause: Cause
+    if_again: datetime | None = None  #: when it is due where the same was wrong with it before; None: as before
 
 
 Settlement = StoreTokens | AddStrike | RequireReconsent | MarkSuspect | Postpone | EnterDoubt | HandBack
@@ -106,6 +111,9 @@ Settlement = StoreTokens | AddStrike | RequireReconsent | MarkSuspect | Postpone
 #: Faults of a request that one grant alone may have, such as a scope of its own: were it due again at once, it would
 #: stop its whole client each time.
 _MAY_BE_ITS_OWN: Final = (Reason.INVALID_REQUEST, Reason.INVALID_SCOPE)
+#: What a grant that may have opened its client's breaker waits at least: a canary closes it in ten seconds, and the
+#: ramp after it lets the others pass in less than a minute.
+_OTHERS_FIRST: Final = timedelta(minutes=1)
 
 
 def decide(
@@ -146,7 +154,9 @@ def decide(
         case Throttled(cause=cause):
             return HandBack(cause=cause)
         case Misconfigured(cause=cause) if cause.reason not in _MAY_BE_ITS_OWN:
-            return HandBack(cause=cause)
+            again = now + _OTHERS_FIRST + schedule.backoff(grant.failures + 1, draw)
+            # What a canary meets while the breaker is open says nothing of the grant that was chosen for it.
+            return HandBack(cause=cause, if_again=None if grant.is_canary else again)
         case Unavailable(cause=cause) | Misconfigured(cause=cause):
             return Postpone(cause=cause, rotate_at=now + schedule.backoff(grant.failures + 1, draw))
         case InDoubt(cause=cause):

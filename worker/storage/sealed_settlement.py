@@ -69,8 +69,10 @@ def _columns(row: UUID, settlement: Settlement, keys: KeyRing) -> dict[str, Any]
             return _token_columns(row, settlement, keys)
         case AddStrike() | MarkSuspect() | Postpone() | EnterDoubt():
             return {**_cause_columns(settlement.cause), "rotate_at": settlement.rotate_at}
-        case RequireReconsent() | HandBack():
+        case RequireReconsent():
             return _cause_columns(settlement.cause)
+        case HandBack():
+            return {**_cause_columns(settlement.cause), "if_again": settlement.if_again}
 
 
 def _token_columns(row: UUID, settlement: StoreTokens, keys: KeyRing) -> dict[str, Any]:

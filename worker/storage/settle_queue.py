@@ -105,9 +105,11 @@ class SettleQueue:
         if self._away:
             self._keep(sealed)
         try:
-            committed = await first
-        except Exception as error:  # noqa: BLE001 -- whatever it was, the tokens must not be lost
-            committed = await self._bring_through(sealed, error)
+            committed = await self._brought(sealed, first)
+        except asyncio.CancelledError:
+            # The process goes. Should the commit go through after all, the drain of the escrow will see that.
+            await asyncio.shield(self._keep(sealed))
+            raise
         finally:
             wait.end()
         if lease.lease_id in self._kept:
@@ -153,6 +155,12 @@ class SettleQueue:
                 commit.came.set_exception(came)
             else:
                 commit.came.set_result(came)
+
+    async def _brought(self, sealed: SealedSettlement, first: asyncio.Future[Committed]) -> Committed:
+        try:
+            return await first
+        except Exception as error:  # noqa: BLE001 -- whatever it was, the tokens must not be lost
+            return await self._bring_through(sealed, error)
 
     async def _bring_through(self, sealed: SealedSettlement, error: Exception | None) -> Committed:
         """Store what did not go through, or may have.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -54,6 +54,7 @@ class DrainSupplies:
     draw: Callable[[], float]
     processor: Callable[[], float]  #: seconds of processor time that this thread has used
     on_error: Callable[[str, BaseException], None]
+    opened: set[str] = field(default_factory=set)  #: the clients of which the key ring has opened a token
 
 
 class Drain:
@@ -71,6 +72,7 @@ class Drain:
         self._in_flight: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._wants_place = False
+        self._place_came = False
         self._stopping = False
         self._reached: datetime | None = None
         self._began_at = 0.0
@@ -93,6 +95,7 @@ class Drain:
                 await asyncio.sleep(CLAIM_PAUSE)
                 continue
             began = self._supplies.tick()
+            self._listen()  # what comes while the claim is made is heard after it
             claimed = await self._claim()
             claimed_in_all += len(claimed.grants)
             if claimed.more:
@@ -100,9 +103,13 @@ class Drain:
             elif self._in_flight or _soon(claimed.wait):
                 # Whether a place falls free matters only where places were what was lacking.
                 await self._pause(claimed.wait, wants_place=claimed.held)
-            else:
+            elif not self._wake.is_set():
                 break  # nothing due, or not for a while: a later tick sends another ticket
         return claimed_in_all
+
+    def _listen(self) -> None:
+        self._wake.clear()
+        self._wants_place = self._place_came = False
 
     async def finish(self) -> None:
         """Wait until everything that was sent is read and settled."""
@@ -130,6 +137,8 @@ class Drain:
         finally:
             window.give_back(name, places - len(claimed.grants))
         self._reached = claimed.reached if claimed.more else None
+        if claimed.grants:
+            self._supplies.opened.add(name)
         await self._start(claimed)  # before anything else can fail: their leases are running
         if claimed.unreadable:
             await self._put_off(claimed)
@@ -161,6 +170,7 @@ class Drain:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
+        self._place_came = True
         if self._wants_place or not self._in_flight:
             self._wake.set()
 
@@ -179,13 +189,15 @@ class Drain:
     def _give_place_back(self) -> None:
         # Places are for requests; while an answer is being stored, the next request may be under way.
         self._supplies.window.give_back(self._client.name)
+        self._place_came = True
         if self._wants_place:
             self._wake.set()
 
     async def _pause(self, wait: timedelta | None, *, wants_place: bool) -> None:
         seconds = LOOK_AGAIN if wait is None else min(wait.total_seconds(), LOOK_AGAIN)
         self._wants_place = wants_place
-        self._wake.clear()
+        if wants_place and self._place_came:
+            return
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
@@ -194,11 +206,15 @@ class Drain:
 
     async def _put_off(self, claimed: Claimed) -> None:
         supplies = self._supplies
-        ring_is_wrong = lacks_a_key(claimed)
+        ring_is_wrong = lacks_a_key(claimed, has_opened=self._client.name in supplies.opened)
+        settling = []
         for unreadable in claimed.unreadable:
-            supplies.on_error("refresh_token_unreadable", unreadable.error)
+            supplies.observer.unreadable(self._client.name, unreadable.lease.grant_id, unreadable.error)
             settlement = HandBack(cause=UNREADABLE) if ring_is_wrong else put_off(unreadable, supplies.draw())
-            await supplies.settles.settle(unreadable.lease, settlement)
+            settling.append(supplies.settles.settle(unreadable.lease, settlement))
+        for settled in await asyncio.gather(*settling, return_exceptions=True):
+            if isinstance(settled, Exception):
+                supplies.on_error("put_off_failed", settled)
         if ring_is_wrong and await supplies.statuses.open_breaker(self._client.name, UNREADABLE):
             supplies.observer.breaker_changed(self._client.name, is_open=True, reason=UNREADABLE.reason)
 

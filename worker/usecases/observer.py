@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Protocol
+from uuid import UUID
 
 from worker.domain.grant import ClaimedGrant
 from worker.domain.outcome import Outcome
@@ -26,6 +27,9 @@ class RotationObserver(Protocol):
 
     def settle_failed(self, grant: ClaimedGrant, outcome: Outcome, error: BaseException, *, kept: bool) -> None:
         """Hear that an outcome was not stored; with tokens in it that the escrow has not kept, that is a loss."""
+
+    def unreadable(self, client: str, grant_id: UUID, error: Exception) -> None:
+        """Hear that the key ring does not open a claimed grant's refresh token."""
 
     def died(self, client: str, reason: str) -> None:
         """Hear that a grant now needs its owner."""

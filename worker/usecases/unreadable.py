@@ -25,6 +25,12 @@ def put_off(unreadable: UnreadableGrant, draw: float) -> Postpone:
     return Postpone(cause=UNREADABLE, rotate_at=unreadable.claimed_at + backoff(unreadable.failures + 1, draw))
 
 
-def lacks_a_key(claimed: Claimed) -> bool:
-    """Tell whether a claim looks as if the key ring, and no row, were at fault: then the grants stay as they are."""
-    return not claimed.grants and len(claimed.unreadable) >= ALL_UNREADABLE
+def lacks_a_key(claimed: Claimed, *, has_opened: bool) -> bool:
+    """Tell whether a claim looks as if the key ring, and no row, were at fault: then the grants stay as they are.
+
+    Args:
+        claimed: what was claimed.
+        has_opened: whether this process has opened a token of that client before; then the key ring is not at fault.
+
+    """
+    return not has_opened and not claimed.grants and len(claimed.unreadable) >= ALL_UNREADABLE
