@@ -158,6 +158,7 @@ class Runtime:
         others = asyncio.all_tasks() - {asyncio.current_task(), *self._keepers}
         if others:
             _done, late = await asyncio.wait(others, timeout=seconds)
+            await self.container.rotation.settles.keep_what_waits()
             for task in late:
                 task.cancel()  # each says what it could not finish, a token that could not be stored above all
             await asyncio.gather(*late, return_exceptions=True)

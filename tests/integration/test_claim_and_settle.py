@@ -433,6 +433,25 @@ async def test_unreadable_rows_before_all_others_hold_up_nobody(
         assert await value(container, "SELECT count(*) FROM grants WHERE failures > 0") == 2 * CLAIM_LIMIT
 
 
+async def test_a_key_that_is_missing_stops_its_client_though_others_open(
+    sandbox: RunningSandbox, make_container: ContainerMaker
+) -> None:
+    """Grants that were sealed under a key which the ring has lost are no accident: the breaker says so."""
+    client = register(sandbox)
+    lost = generate_key("lost", lambda size: bytes(range(size)))
+    async with (
+        make_container(client.toml, **client.environment) as container,
+        make_container(client.toml, key_ring=lost, **client.environment) as before,
+    ):
+        await adopt(container, sandbox, client, 1)
+        assert await drain(container, client) == 1
+        await adopt(before, sandbox, client, 3, first_number=2)
+
+        assert await drain(container, client) == 0
+        assert await value(container, "SELECT breaker_reason FROM client_status") == "unreadable_token"
+        assert await value(container, "SELECT count(*) FROM grants WHERE failures = 0 AND generation = 0") == 3
+
+
 async def test_a_grant_that_is_handed_back_again_waits(sandbox: RunningSandbox, make_container: ContainerMaker) -> None:
     """The same fault for a second time, with no tokens in between, is the grant's own: it waits."""
     client = register(sandbox)
@@ -456,3 +475,9 @@ async def test_a_grant_that_is_handed_back_again_waits(sandbox: RunningSandbox, 
         [grant] = (await claim(container, client, 1)).grants
         await settle(container, grant, replace(new_tokens(grant.claimed_at), rotate_at=before))
         assert await hand_back(Reason.PRIVATE_ADDRESS) == (False, 0)
+
+        [grant] = (await claim(container, client, 1)).grants
+        await execute(container, "UPDATE grants SET rotate_at = now() + interval '1 hour'")
+        again = HandBack(cause=Cause(reason=Reason.PRIVATE_ADDRESS), if_again=grant.claimed_at)
+        assert await settle(container, grant, again) is Settled.STORED
+        assert await value(container, "SELECT rotate_at > now() + interval '59 minutes' FROM grants")

@@ -152,6 +152,27 @@ async def test_a_settle_that_is_broken_off_leaves_its_tokens_in_the_escrow(
         assert await value(found.onlooker, "SELECT generation FROM grants") == 1
 
 
+async def test_a_process_that_goes_keeps_what_waits(
+    sandbox: RunningSandbox, make_container: ContainerMaker, database_url: str
+) -> None:
+    """When a worker's time is up, what is read and not stored is in the escrow before anything is broken off."""
+    client = register(sandbox)
+    async with scene(client, make_container, database_url) as found:
+        await adopt(found.onlooker, sandbox, client, 2)
+        claimed = (await claim(found.worker, client, 2)).grants
+        found.database.hold()
+        settling = [asyncio.create_task(settle(found.worker, grant, new_tokens(grant.claimed_at))) for grant in claimed]
+        await asyncio.sleep(0)
+
+        await found.worker.rotation.settles.keep_what_waits()
+
+        assert _all_kept(found.worker, claimed)
+        assert not any(task.done() for task in settling)
+        found.database.release()
+        assert await asyncio.gather(*settling) == [Settled.STORED] * 2
+        assert await found.worker.escrow.depth() == 0
+
+
 async def test_a_commit_that_hangs_leaves_no_token_unkept(
     sandbox: RunningSandbox, make_container: ContainerMaker, database_url: str
 ) -> None:

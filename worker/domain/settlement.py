@@ -102,7 +102,7 @@ class HandBack:
     """
 
     cause: Cause
-    if_again: datetime | None = None  #: when it is due where the same was wrong with it before; None: as before
+    if_again: datetime | None = None  #: not due before this where the same was wrong with it before; None: as it was
 
 
 Settlement = StoreTokens | AddStrike | RequireReconsent | MarkSuspect | Postpone | EnterDoubt | HandBack

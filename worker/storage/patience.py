@@ -49,6 +49,12 @@ class Patience:
             loop.call_at(wait.until, self._look, loop)
         return wait
 
+    def run_out(self) -> None:
+        """Tell of all that wait: there is no time left."""
+        for wait in self._line:
+            if wait.sealed is not None:
+                self._run_out(wait.sealed)
+
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now, line = loop.time(), self._line
         while line and (line[0].sealed is None or line[0].until <= now):

@@ -280,14 +280,15 @@ _ENTER_DOUBT: Final = _transition(
     also="g.spend_started_at IS NOT NULL",
 )
 
-# Tokens clear the last error: where it is still the same, nothing went well with this grant since.
-_AGAIN: Final = f"s.if_again IS NOT NULL AND g.last_error = s.reason AND {_KEPT_ALIVE}"
+# Tokens clear the last error: where it is still the same, nothing went well with this grant since. A doubt may have to
+# be ended within seconds, and does not wait for that.
+_AGAIN: Final = "s.if_again IS NOT NULL AND g.last_error = s.reason AND g.state IN ('active', 'suspect')"
 _HAND_BACK: Final = _transition(
     {**_CAUSE, "if_again": "timestamptz"},
     f"""
         lease_id = NULL, {_LAST_ERROR},
         failures = CASE WHEN {_AGAIN} THEN g.failures + 1 ELSE g.failures END,
-        rotate_at = CASE WHEN {_AGAIN} THEN s.if_again ELSE g.rotate_at END
+        rotate_at = CASE WHEN {_AGAIN} THEN greatest(g.rotate_at, s.if_again) ELSE g.rotate_at END
     """,
 )
 

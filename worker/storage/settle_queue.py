@@ -119,6 +119,12 @@ class SettleQueue:
             await self._forget(sealed)
         return Stored(settled=_settled(lease, committed), tick=committed.tick)
 
+    async def keep_what_waits(self) -> None:
+        """Bring the tokens of all that is not stored yet into the escrow: the process goes and cannot wait for it."""
+        self._patience.run_out()
+        if self._kept:
+            await asyncio.wait(self._kept.values())
+
     def is_kept(self, lease: Lease) -> bool:
         """Tell whether the tokens of a settlement that was not stored wait in the escrow."""
         return self._escrow.is_kept(lease)

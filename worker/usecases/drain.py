@@ -98,9 +98,11 @@ class Drain:
             self._listen()  # what comes while the claim is made is heard after it
             claimed = await self._claim()
             claimed_in_all += len(claimed.grants)
-            if claimed.more:
+            if claimed.more or claimed.held:
                 await asyncio.sleep(max(0.0, began + CLAIM_PAUSE - self._supplies.tick()))
-            elif self._in_flight or _soon(claimed.wait):
+            if claimed.more:
+                continue
+            if self._in_flight or _soon(claimed.wait):
                 # Whether a place falls free matters only where places were what was lacking.
                 await self._pause(claimed.wait, wants_place=claimed.held)
             elif not self._wake.is_set():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from worker.domain.errors import UnknownKeyError
 from worker.domain.outcome import Cause, Reason
 from worker.domain.schedule import backoff
 from worker.domain.settlement import Postpone
@@ -30,7 +31,9 @@ def lacks_a_key(claimed: Claimed, *, has_opened: bool) -> bool:
 
     Args:
         claimed: what was claimed.
-        has_opened: whether this process has opened a token of that client before; then the key ring is not at fault.
+        has_opened: whether this process has opened a token of that client before: then damaged rows are only that.
 
     """
-    return not has_opened and not claimed.grants and len(claimed.unreadable) >= ALL_UNREADABLE
+    if claimed.grants or len(claimed.unreadable) < ALL_UNREADABLE:
+        return False
+    return not has_opened or all(isinstance(found.error, UnknownKeyError) for found in claimed.unreadable)
