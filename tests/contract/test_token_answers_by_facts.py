@@ -165,6 +165,7 @@ PATHS: list[Row] = [
 AT: Facts = {"answer": {"expires_at": "expires_at"}}
 AT_FIRST: Facts = {"answer": {"expires_at": ["expires_at", "expiry"]}}
 MS: Facts = {"answer": {"expires_in_unit": "ms"}}
+MINUTES: Facts = {"answer": {"expires_in_unit": "min"}}
 JWT: Facts = {"answer": {"expires_from_jwt": True}}
 REFRESH_AT: Facts = {"answer": {"refresh_expires_at": "refresh_token_expiration"}}
 ISSUE: Facts = {"refresh_lifetime": "30d", "refresh_lifetime_anchor": "issue"}
@@ -223,6 +224,16 @@ EXPIRY: list[Row] = [
         rotated(seconds=7),
     ),
     ("milliseconds: Fiserv", MS, 200, NONE, {**OK, "expires_in": 1_800_000}, rotated(seconds=1800)),
+    ("minutes", MINUTES, 200, NONE, {**OK, "expires_in": 45}, rotated(seconds=2700)),
+    ("minutes beyond ten years", MINUTES, 200, NONE, {**OK, "expires_in": 10 * 366 * 1440}, rotated()),
+    (
+        "hours quoted",
+        {"answer": {"expires_in_unit": "h"}},
+        200,
+        NONE,
+        {**OK, "expires_in": "1.5"},
+        rotated(seconds=5400),
+    ),
     ("milliseconds quoted", MS, 200, NONE, {**OK, "expires_in": "1500"}, rotated(seconds=1.5)),
     ("milliseconds beyond ten years", MS, 200, NONE, {**OK, "expires_in": 10**15}, rotated()),
     ("no option, an epoch in expires_at", {}, 200, AT_NOON, {**OK, "expires_at": EPOCH + 9}, rotated()),

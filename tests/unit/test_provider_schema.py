@@ -86,6 +86,14 @@ def test_an_unknown_key_at_any_depth_is_named_with_the_nearest(
             {"refresh": {"omit": ["granttype"]}},
             "refresh: omit: there is no parameter 'granttype' (did you mean 'grant_type'?)",
         ),
+        (
+            {"refresh": {"rename": {"refresh_token": "key", "client_id": "key"}}},
+            "refresh: rename: two parameters would be called 'key', and one of them lost",
+        ),
+        (
+            {"refresh": {"params": {"key": "1"}, "rename": {"refresh_token": "key"}}},
+            "refresh: rename: two parameters would be called 'key', and one of them lost",
+        ),
         ({"authorize": {"rename": {"client": "k"}}}, "authorize: rename: there is no parameter 'client'"),
         ({"answer": {"success": {"field": "ok"}}}, "answer.success: needs either equals"),
         ({"answer": {"success": {"field": "ok", "equals": True, "absent": True}}}, "answer.success: needs either"),

@@ -20,25 +20,31 @@ _FIRST_MILLISECONDS: Final = 100_000_000_000
 _LONGEST_NUMBER: Final = 32
 #: What of a JWT is decoded to find its `exp`: claims are a few kilobytes.
 _LONGEST_CLAIMS: Final = 64 * 1024
+#: What `expires_in_unit` may say.
+_UNITS: Final = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "min": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+}
 
 
 def lifetime_in(fields: object, paths: Iterable[str], unit: str = "s") -> timedelta | None:
     """Return the first believable lifetime at any of some paths."""
-    scale = 1000 if unit == "ms" else 1
     for path in paths:
         value = at(fields, path)
-        if value is not None and (found := lifetime(value, scale)) is not None:
+        if value is not None and (found := lifetime(value, _UNITS[unit])) is not None:
             return found
     return None
 
 
-def lifetime(value: object, scale: int = 1) -> timedelta | None:
-    """Read a number of seconds, or of a smaller unit of which `scale` make a second."""
+def lifetime(value: object, unit: timedelta = _UNITS["s"]) -> timedelta | None:
+    """Read a number of seconds, or of another unit."""
     number = _number(value)
     # Compared before anything is computed with it: this lets neither NaN nor an infinity through.
-    if number is None or not 0 < number <= LONGEST_SECONDS * scale:
+    if number is None or not 0 < number <= LONGEST_SECONDS / unit.total_seconds():
         return None
-    return timedelta(seconds=number / scale)
+    return number * unit
 
 
 def lifetime_until(fields: object, paths: Iterable[str], now: datetime | None) -> timedelta | None:

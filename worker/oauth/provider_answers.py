@@ -39,7 +39,7 @@ class Answer(BaseModel):
     access_token: FieldPath = "access_token"  # noqa: S105 -- where one stands
     refresh_token: FieldPath = "refresh_token"  # noqa: S105 -- where one stands
     expires_in: FieldPaths = ("expires_in",)
-    expires_in_unit: Literal["s", "ms"] = "s"
+    expires_in_unit: Literal["s", "ms", "min", "h"] = "s"
     expires_at: FieldPaths = ()  #: an instant: ISO 8601, or seconds or milliseconds since 1970
     expires_from_jwt: bool = False  #: the access token is a JWT whose `exp` counts
     refresh_expires_in: FieldPaths = REFRESH_LIFETIME_NAMES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 from typing import Final, Literal, Self
 
@@ -80,6 +81,15 @@ class _Request(BaseModel):
                 if name not in _BUILT_IN and name not in self.params:
                     message = f"{key}: there is no parameter {name!r}{nearest(name, _BUILT_IN)}"
                     raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> Self:
+        called = Counter([*self.rename.values(), *(name for name in self.params if name not in self.rename)])
+        for name in self.rename.values():
+            if called[name] > 1:
+                message = f"rename: two parameters would be called {name!r}, and one of them lost"
+                raise ValueError(message)
         return self
 
 
