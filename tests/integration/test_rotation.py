@@ -57,9 +57,9 @@ async def test_a_bug_in_reading_puts_a_grant_in_doubt_and_is_told(
 
     log = CapturingLogger()
     monkeypatch.setattr("worker.oauth.token_endpoint.classify", fail)
-    monkeypatch.setattr("worker.observers.log", log)
     client = register(sandbox)
     async with make_container(client.toml, **client.environment) as container:
+        monkeypatch.setattr("worker.observers.log", log)
         [(grant_id, _seeded)] = await adopt(container, sandbox, client)
         await container.drains.drain(container.configuration.registry.client(client.name), DRAIN_SECONDS)
         view = await container.grants.show(grant_id)
