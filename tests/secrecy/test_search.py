@@ -122,6 +122,8 @@ def test_a_drill_notices_a_secret_in_what_its_processes_wrote(folder: Path) -> N
 
 _SPILLING = f"""
 import subprocess, sys
+from hypothesis import given
+from hypothesis.strategies import just
 from worker.domain.secret import Secret
 
 def a_child_says(tmp_path, shown):
@@ -142,6 +144,10 @@ def test_printed():
 def test_child(tmp_path):
     a_child_says(tmp_path, ".reveal()")
 
+@given(just("{TOKEN[::-1]}"))
+def test_drawn(value):
+    print(Secret(value).reveal())
+
 def test_command_line():
     subprocess.run([sys.executable, "-c", "", Secret("{TOKEN}").reveal()], check=True)
 """
@@ -153,6 +159,7 @@ def test_command_line():
         ("test_in_order", None),
         ("test_printed", "output of test_spilling.py::test_printed: a secret made by test_spilling.test_printed"),
         ("test_child", "child.log, line 1: a secret made by __main__.<module>"),
+        ("test_drawn", None),
         ("test_command_line", "command lines of test_spilling.py::test_command_line"),
     ],
 )
