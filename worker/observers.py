@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -78,8 +78,8 @@ class Observers:
         self._count_refresh(grant.client, label(outcome))
         cause = outcome.cause
         # A death is told each time: somebody will ask for it. Of a provider that is down, a few tell as much as all.
-        left_out = 0 if isinstance(outcome, Dead) else self._failures.left_out((grant.client, cause.reason))
-        if left_out is None:
+        more = {} if isinstance(outcome, Dead) else self._sampled((grant.client, cause.reason))
+        if more is None:
             return
         log.warning(
             "refresh_failed",
@@ -90,7 +90,7 @@ class Observers:
             reason=cause.reason.value,
             **({"status": cause.status} if cause.status is not None else {}),
             **({"error_code": cause.code} if cause.code is not None else {}),
-            **({"left_out": left_out} if left_out else {}),
+            **more,
         )
 
     def refresh_raised(self, grant: ClaimedGrant, error: BaseException) -> None:
@@ -148,16 +148,14 @@ class Observers:
 
     def settle_retried(self, error: str, waiting: int) -> None:
         """Log that the database did not take a batch: while it is away, each settlement is tried again and again."""
-        left_out = self._failures.left_out(("settle_retried", error))
-        if left_out is not None:
-            more = {"left_out": left_out} if left_out else {}
+        more = self._sampled(("settle_retried", error))
+        if more is not None:
             log.warning("settle_retried", error=error, waiting=waiting, **more)
 
     def unreadable(self, client: str, grant_id: UUID, error: Exception) -> None:
         """Log a refresh token that cannot be opened; of many with the same error, some."""
-        left_out = self._failures.left_out(("unreadable", client, type(error)))
-        if left_out is not None:
-            more = {"left_out": left_out} if left_out else {}
+        more = self._sampled(("unreadable", client, type(error)))
+        if more is not None:
             todo = "Check EVERGRANT_KEYS: a key that has sealed tokens is missing there, or the row was damaged."
             fields = {"client": client, "grant": str(grant_id), "error": type(error).__name__}
             log.error("refresh_token_unreadable", **fields, **more, todo=todo)
@@ -261,6 +259,13 @@ class Observers:
     def failed(self, event: str, error: BaseException) -> None:
         """Log what could not be done for one grant or event."""
         log.error(event, error=type(error).__name__, exc_info=error)
+
+    def _sampled(self, kind: Hashable) -> dict[str, int] | None:
+        """Return what a line of this kind says of those that were left out before it; None: it is left out itself."""
+        left_out = self._failures.left_out(kind)
+        if left_out is None:
+            return None
+        return {"left_out": left_out} if left_out else {}
 
 
 def _identify(grant: ClaimedGrant) -> dict[str, object]:

@@ -38,8 +38,8 @@ def lifetime_in(fields: object, paths: Iterable[str], unit: str = "s") -> timede
     return None
 
 
-def lifetime(value: object, unit: timedelta = _UNITS["s"]) -> timedelta | None:
-    """Read a number of seconds, or of another unit."""
+def lifetime(value: object, unit: timedelta) -> timedelta | None:
+    """Read a number of such units of time."""
     number = _number(value)
     # Compared before anything is computed with it: this lets neither NaN nor an infinity through.
     if number is None or not 0 < number <= LONGEST_SECONDS / unit.total_seconds():

@@ -172,8 +172,13 @@ class Drain:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
+        self._hear_of_place()
+        if not self._in_flight:
+            self._wake.set()
+
+    def _hear_of_place(self) -> None:
         self._place_came = True
-        if self._wants_place or not self._in_flight:
+        if self._wants_place:
             self._wake.set()
 
     async def _is_busy(self) -> bool:
@@ -191,9 +196,7 @@ class Drain:
     def _give_place_back(self) -> None:
         # Places are for requests; while an answer is being stored, the next request may be under way.
         self._supplies.window.give_back(self._client.name)
-        self._place_came = True
-        if self._wants_place:
-            self._wake.set()
+        self._hear_of_place()
 
     async def _pause(self, wait: timedelta | None, *, wants_place: bool) -> None:
         seconds = LOOK_AGAIN if wait is None else min(wait.total_seconds(), LOOK_AGAIN)
