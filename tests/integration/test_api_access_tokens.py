@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import WebMaker
 from tests.support.api import api, make_token, problem
-from tests.support.database import execute, value
+from tests.support.database import end_other_sessions, execute, value
 from tests.support.running_web import RunningWeb
 from tests.support.sandbox_clients import SandboxClient, adopt, register
 from tests.support.settling import claim
@@ -73,13 +73,7 @@ def test_a_connection_that_was_closed_costs_nobody_an_answer(
     [(grant_id, _)] = web.run(adopt(web.container, sandbox, client, due=False))
     path = f"/v1/grants/{grant_id}/access-token"
     before = http.get(path)
-    web.run(
-        execute(
-            web.container,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        )
-    )
+    web.run(end_other_sessions(web.container))
 
     after = http.get(path)
 

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from tests.conftest import ContainerMaker
-from tests.support.database import execute, rows, value
+from tests.support.database import end_other_sessions, execute, rows, value
 from tests.support.sandbox_clients import SandboxClient, adopt, make_due, register
 from tests.support.settling import LEASE, claim, drain, every_kind, new_tokens, settle
 from tests.support.tcp_proxy import TcpProxy
@@ -44,11 +44,7 @@ async def test_a_connection_that_was_closed_costs_no_claim(
     async with make_container(client.toml, **client.environment) as container:
         await adopt(container, sandbox, client, 2)
         first = await claim(container, client, 1)
-        await execute(
-            container,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        )
+        await end_other_sessions(container)
 
         second = await claim(container, client, 1)
 

@@ -42,3 +42,14 @@ async def everything_in(container: Container, table: str) -> str:
     """Return all rows of a table as text, bytes in hexadecimal, to search it for what must not be there."""
     found = await rows(container, f"SELECT CAST({table} AS text) FROM {table}")
     return "\n".join(row[0] for row in found)
+
+
+async def end_other_sessions(container: Container) -> None:
+    """End every session of its database but this one, as a failover does; autovacuum's are not ours to end."""
+    await execute(
+        container,
+        """
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+        """,
+    )
