@@ -103,6 +103,11 @@ class Configuration:
     own_providers: Mapping[str, Any]  #: `[providers.*]` of the configuration, as they are written
 
 
+def configuration_file(settings: Settings) -> Path | None:
+    """Return the file that settings name, else the one in its usual place where there is one, else None."""
+    return settings.config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+
+
 def load_configuration(settings: Settings, environment: Mapping[str, str] | None) -> Configuration:
     """Read the catalogue and the configuration file.
 
@@ -114,7 +119,7 @@ def load_configuration(settings: Settings, environment: Mapping[str, str] | None
         ConfigurationError: one line that names the file, the table and the key.
 
     """
-    path = settings.config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+    path = configuration_file(settings)
     tables = _read_toml(path) if path is not None else {}
     unknown = [name for name in tables if name not in _TABLES]
     if unknown:

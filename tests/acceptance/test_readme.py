@@ -60,6 +60,9 @@ ELSEWHERE: Final = {
     "evergrant web": "tests/deploy/test_image.py",
     "evergrant providers check homegrown": "test_a_provider_of_ones_own_is_checked_as_shown",
     "evergrant providers check": "test_a_slip_is_told_as_shown",
+    """echo '{"ok": true, "result": {"tokens": {"access_token": "a", "refresh_token": "r"}}}'"""
+    " | evergrant providers check homegrown --answer -": "test_an_answer_is_read_as_shown",
+    """echo '{"ok": false, "error_number": 17}' | evergrant providers check homegrown --answer -""": "likewise",
     "docker build -f deploy/Dockerfile -t evergrant .": "no container engine: tests/deploy/test_image.py",
     "cd deploy && mkdir -p client-secrets && cp kubernetes/evergrant.toml evergrant.toml": "the operator's files",
     "(umask 077; password=$(openssl rand -hex 24); cat > .env <<END": "needs the image",
@@ -162,6 +165,20 @@ def test_a_provider_of_ones_own_is_checked_as_shown(installation: Installation, 
     changes = {"EVERGRANT_CONFIG": str(tmp_path / "evergrant.toml"), "HOMEGROWN_SECRET": "s"}
     said = installation.run_quickly("providers", "check", "homegrown", changes=changes)
     assert (said.code, said.out) == (0, _shown()["evergrant providers check homegrown"])
+
+
+def test_an_answer_is_read_as_shown(installation: Installation, tmp_path: Path) -> None:
+    """Both answers of README mean what it shows below what the client sends."""
+    (tmp_path / "evergrant.toml").write_text(_homegrown())
+    changes = {"EVERGRANT_CONFIG": str(tmp_path / "evergrant.toml"), "HOMEGROWN_SECRET": "s"}
+    piped = {line: shown for line, shown in _shown().items() if line.endswith("--answer -")}
+    assert len(piped) == 2
+    for line, shown in piped.items():
+        answer, _, command = line.removeprefix("echo ").partition(" | evergrant ")
+        said = installation.run_quickly(*shlex.split(command), changes=changes, stdin=shlex.split(answer)[0])
+        sent, _, meant = shown.partition("…\n")
+        assert (said.code, sent) == (0, "")
+        assert said.out == _shown()["evergrant providers check homegrown"] + meant
 
 
 def test_a_slip_is_told_as_shown(installation: Installation, tmp_path: Path) -> None:

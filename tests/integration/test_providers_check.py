@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tests.support.command_line import CommandLine
 from tests.support.issuer import Issuer, running_issuer
 from tests.support.loaded_command_line import LoadedCommandLine
 from tests.support.providers_command import ACME, CLIENT, QUIRKS, Providers, shipped
@@ -320,3 +321,29 @@ def test_without_an_issuer_nobody_is_asked(providers: Providers) -> None:
     ended = providers.run("check", "acme", "--discover")
 
     assert (ended.code, ended.out.splitlines()[1:]) == (0, ["no issuer to ask"])
+
+
+def test_check_says_what_would_come_of_an_answer(providers: Providers, tmp_path: Path) -> None:
+    """An answer in a file is read by the provider's own facts; without a name or a file there is one clear error."""
+    providers.write(ACME, QUIRKS, CLIENT)
+    (tmp_path / "answer").write_text('HTTP/1.1 403 Forbidden\n\n{"meta": {"code": 17}}')
+    asked = ("--answer", str(tmp_path / "answer"))
+
+    ended = providers.run("check", "acme", *asked)
+    assert (ended.code, ended.err) == (0, "")
+    assert "answered like this, with status 403: dead, invalid_grant (its code is 17)\n" in ended.out
+    unruled = providers.run("check", "acme", *asked, "--status", "200").out
+    assert "answered like this, with status 200: in_doubt, unreadable_answer\n" in unruled
+    for arguments, said in (
+        (asked, "--answer needs the provider's NAME"),
+        (("acme", "--answer", "none"), "'none': No such file"),
+        (("acme", *asked, "--step", "upgrade"), "provider 'acme' has no upgrade"),
+    ):
+        ended = providers.run("check", *arguments)
+        assert (ended.code, said in ended.err) == (2, True), ended
+
+
+def test_check_says_that_no_configuration_was_found(loaded: LoadedCommandLine, tmp_path: Path) -> None:
+    """Whoever runs it in the wrong folder is told that nothing of theirs was checked."""
+    ended = loaded.run(CommandLine(folder=tmp_path), "providers", "check")
+    assert "there is no config/evergrant.toml here, and EVERGRANT_CONFIG names no other file\n" in ended.out

@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Annotated
 
 import typer
 
 from worker.commands.console import AsJson, fail, print_json, print_table, settings
+from worker.commands.provider_answer import MOST_READ, Step, meaning_of, parse_answer
 from worker.commands.provider_facts import facts_of, hosts_of, matches, sureness
 from worker.commands.provider_requests import requests_of
 from worker.commands.running import with_running
 from worker.commands.shown_values import shown_provider
-from worker.configuration import Configuration, load_configuration
+from worker.configuration import Configuration, configuration_file, load_configuration
 from worker.doctor.issuers import Report, discover_each
 from worker.domain.errors import ConfigurationError
 from worker.oauth.client import Client
 from worker.oauth.provider import Provider
 from worker.oauth.provider_kinds import Style
+from worker.settings import DEFAULT_CONFIG
 
 providers = typer.Typer(no_args_is_help=True, help="The providers known here, and their facts.")
 
@@ -84,21 +87,36 @@ def check(
     discover: Annotated[
         bool, typer.Option("--discover", help="Ask the issuers for their endpoints, and compare; change nothing.")
     ] = False,
+    answer: Annotated[
+        typer.FileBinaryRead | None,
+        typer.Option("--answer", metavar="FILE", help="Say what would come of this answer; - reads standard input."),
+    ] = None,
+    step: Annotated[Step, typer.Option("--step", help="The request that --answer answers.")] = Step.REFRESH,
+    status: Annotated[
+        int | None, typer.Option("--status", min=100, max=599, help="The answer's status, where FILE is only a body.")
+    ] = None,
 ) -> None:
     """Check the catalogue and the configuration; of one provider, show also what its clients send.
 
     With --discover the issuers are asked. What they say is reported and never followed.
 
+    With --answer FILE an example from the provider's pages, or what `curl -i` brought, is read as a worker would read
+    it: nothing is sent, nothing is stored, and no token is shown.
+
     Exit code 1: an issuer says something else, or nothing. Exit code 2: the configuration is wrong.
 
     Example: evergrant providers check microsoft --discover
     """
+    if answer is not None and not name:
+        raise ConfigurationError("--answer needs the provider's NAME: evergrant providers check NAME --answer FILE")
     configuration = _configuration()
     chosen = [_provider(name, configuration)] if name else list(configuration.registry.providers.values())
     clients = [client for client in configuration.registry.clients.values() if not name or client.provider.name == name]
     own = [provider for provider in chosen if provider.name in configuration.own_providers]
     what = f"provider {name}" if name else f"{len(chosen)} providers, {len(own)} with keys of yours,"
     typer.echo(f"{what} and {len(clients)} {'client' if len(clients) == 1 else 'clients'}: nothing wrong")
+    if configuration_file(settings()) is None:
+        typer.echo(f"there is no {DEFAULT_CONFIG} here, and EVERGRANT_CONFIG names no other file")
     missing = _missing_secret()
     if missing is not None:
         typer.echo(f"not to be had here, and worker and web would not start without it: {missing}")
@@ -109,9 +127,13 @@ def check(
         typer.echo(f"client {client.name} sends, with its secrets in place of these words:")
         for line in requests_of(client):
             typer.echo(f"  {line}")
-    if not discover:
-        return
-    _ask_issuers(chosen, clients)
+    if answer is not None:
+        now = datetime.now(UTC)  # noqa: TID251 -- as if it came now
+        arrived = parse_answer(answer.read(MOST_READ), status=status, now=now)
+        for line in meaning_of(arrived, chosen[0], step):
+            typer.echo(line)
+    if discover:
+        _ask_issuers(chosen, clients)
 
 
 def _ask_issuers(chosen: Sequence[Provider], clients: Sequence[Client]) -> None:
