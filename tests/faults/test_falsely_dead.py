@@ -127,10 +127,51 @@ async def test_a_provider_that_answers_nothing_stops_its_client(
         assert await _states(container) == {GrantState.ACTIVE: GRANTS}
 
 
-async def test_a_suspect_that_stays_refused_is_dead_at_last(
+async def _suspects_are_tried(container: Container, client: str) -> None:
+    await execute(container, "UPDATE grants SET rotate_at = now() WHERE state = 'suspect'")
+    await container.drains.drain(container.configuration.registry.client(client), DRAIN_SECONDS)
+
+
+async def test_an_operator_knows_that_the_deaths_are_real(
     sandbox: RunningSandbox, make_container: ContainerMaker
 ) -> None:
-    """After hours, while the client's other grants are refreshed, the brake lets suspects go and comes off itself."""
+    """Released without a word the brake goes on again at the next deaths; with it all die, and those to come too."""
+    client = register(sandbox, provider="strikes = 1")
+    async with make_container(client.toml, **client.environment) as container:
+        adopted = await adopt(container, sandbox, client, 30)
+        for _grant_id, seeded in adopted[:20]:
+            sandbox.control.revoke_family(seeded.family_id)
+        await container.drains.drain(container.configuration.registry.client(client.name), DRAIN_SECONDS)
+        suspects = 20 - FEWEST
+        braked = {GrantState.RECONSENT_REQUIRED: FEWEST, GrantState.SUSPECT: suspects, GrantState.ACTIVE: 10}
+        assert await _states(container) == braked
+
+        assert await container.statuses.resume(client.name)
+        await _pass_time(container)
+        await _suspects_are_tried(container, client.name)
+        assert await _states(container) == braked
+        assert await value(container, "SELECT braked_at FROM client_status") is not None
+
+        assert await container.statuses.resume(client.name, deaths_are_real=True)
+        await _pass_time(container)
+        await _suspects_are_tried(container, client.name)
+        assert await _states(container) == {GrantState.RECONSENT_REQUIRED: 20, GrantState.ACTIVE: 10}
+        for _grant_id, seeded in adopted[20:]:
+            sandbox.control.revoke_family(seeded.family_id)
+        await make_due(container)
+        await container.drains.drain(container.configuration.registry.client(client.name), DRAIN_SECONDS)
+        assert await _states(container) == {GrantState.RECONSENT_REQUIRED: 30}
+        assert await value(container, "SELECT braked_at FROM client_status") is None
+
+
+@pytest.mark.parametrize("is_busy", [True, False], ids=["busy", "hardly refreshed"])
+async def test_a_suspect_that_stays_refused_is_dead_at_last(
+    sandbox: RunningSandbox, make_container: ContainerMaker, *, is_busy: bool
+) -> None:
+    """After hours, while the client's other grants are refreshed, the brake lets suspects go and comes off itself.
+
+    Of a client that is hardly refreshed the hours are counted, for its rotations are long past.
+    """
     client = register(sandbox, provider="strikes = 1")
     async with make_container(client.toml, **client.environment) as container:
         configured = container.configuration.registry.client(client.name)
@@ -148,8 +189,12 @@ async def test_a_suspect_that_stays_refused_is_dead_at_last(
         await execute(
             container, "UPDATE grants SET state_since = now() - :ago WHERE state = 'suspect'", ago=JUDGED_AFTER
         )
-        await make_due(container)
-        await container.drains.drain(configured, DRAIN_SECONDS)
+        if not is_busy:
+            await execute(container, "UPDATE rotations SET at = at - interval '1 hour'")
+            await _suspects_are_tried(container, client.name)
+            assert await _states(container) == braked, "nothing speaks for the provider"
+            await container.tally.write()
+        await _suspects_are_tried(container, client.name)
 
         assert await _states(container) == {GrantState.RECONSENT_REQUIRED: FEWEST + 3, GrantState.ACTIVE: alive}
         assert await value(container, "SELECT braked_at FROM client_status") is not None

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import ContainerMaker
 from tests.support.database import execute, value
-from tests.support.sandbox_clients import adopt, register
+from tests.support.sandbox_clients import adopt, make_due, register
 from tests.support.settling import claim, drain
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import until
@@ -23,7 +23,15 @@ from worker.sandbox.profiles import RFC6749
 from worker.sandbox.server import RunningSandbox
 from worker.storage.held_tokens import HeldToken, HeldTokens
 from worker.storage.sealing import generate_key
-from worker.usecases.access_token import FreshToken, HeldBack, NoSuchGrant, NotKeptAlive, RefreshFailed, TooEarly
+from worker.usecases.access_token import (
+    FreshToken,
+    HeldBack,
+    NoSuchGrant,
+    NotKeptAlive,
+    RefreshFailed,
+    RefusedLately,
+    TooEarly,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -307,6 +315,31 @@ async def test_a_refresh_that_brings_nothing_says_why(sandbox: RunningSandbox, m
         assert await container.access_tokens.refresh(grant_id) == RefreshFailed(outcome=Dead(cause=cause))
 
         assert await value(container, "SELECT strikes FROM grants") == 1
+
+
+async def test_whoever_asks_again_and_again_ends_no_grant(
+    sandbox: RunningSandbox, make_container: ContainerMaker
+) -> None:
+    """Within a strike's interval nothing is asked for a caller, and what an operator asks counts for nothing."""
+    client = register(sandbox)
+    async with make_container(client.toml, **client.environment) as container:
+        [(grant_id, seeded)] = await adopt(container, sandbox, client)
+        sandbox.control.revoke_consent(client.name, seeded.account)
+        assert isinstance(await container.access_tokens.fresh(grant_id, timedelta(days=2)), RefreshFailed)
+        next_try = await value(container, "SELECT rotate_at FROM grants")
+
+        for _ in range(3):
+            refused = await container.access_tokens.fresh(grant_id, timedelta(days=2))
+            assert refused == RefusedLately(until=next_try, now=next_try)
+        assert sandbox.control.report().refreshes_presented == 1
+        for _ in range(3):
+            assert isinstance(await container.access_tokens.refresh(grant_id), RefreshFailed)
+        held = "SELECT state = 'active' AND strikes = 1 AND rotate_at = :at FROM grants"
+        assert await value(container, held, at=next_try)
+
+        await make_due(container)
+        assert isinstance(await container.access_tokens.fresh(grant_id, timedelta(days=2)), RefreshFailed)
+        assert await value(container, "SELECT state FROM grants") == "reconsent_required"
 
 
 async def test_a_token_under_an_unknown_key_is_an_error_that_names_the_key(

@@ -292,6 +292,26 @@ def test_a_client_is_paused_and_resumed(
     assert [row.type for row in found] == ["client.paused", "client.resumed"]
 
 
+def test_an_operators_word_on_deaths_is_taken(
+    sandbox: RunningSandbox, web: RunningWeb, client: SandboxClient, http: httpx.Client
+) -> None:
+    """Resumed with or without it the brake is off; only with it, also where nothing was held back, it is overruled."""
+    web.run(adopt(web.container, sandbox, client))
+    overruled = "SELECT braked_at IS NULL, brake_overruled_at > now() - interval '1 minute' FROM client_status"
+    web.run(
+        execute(
+            web.container, "INSERT INTO client_status (client, braked_at) VALUES (:client, now())", client=client.name
+        )
+    )
+
+    assert http.post(f"/v1/clients/{client.name}/resume").json()["braked_at"] is None
+    assert [tuple(row) for row in web.run(rows(web.container, overruled))] == [(True, None)]
+    answered = http.post(f"/v1/clients/{client.name}/resume", params={"deaths_are_real": "true"})
+
+    assert answered.status_code == 200
+    assert [tuple(row) for row in web.run(rows(web.container, overruled))] == [(True, True)]
+
+
 @pytest.fixture(scope="module")
 def installation(
     tmp_path_factory: pytest.TempPathFactory, database_server: str, migrated_template: str

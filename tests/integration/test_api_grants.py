@@ -122,6 +122,9 @@ def test_the_last_error_and_the_state_are_told(
     sandbox.control.revoke_consent(client.name, seeded.account)
 
     refused = problem(http.post(f"/v1/grants/{grant_id}/refresh"), 503, "refresh-failed")
+    again = http.get(f"/v1/grants/{grant_id}/access-token", params={"min_ttl": 86_400})
+    assert problem(again, 503, "refresh-failed")["reason"] == "invalid_grant"
+    assert 60 < int(again.headers["retry-after"]) <= 120, "not before the strike's interval is over"
 
     assert refused["reason"] == "invalid_grant"
     last_error = http.get(f"/v1/grants/{grant_id}").json()["last_error"]

@@ -251,6 +251,25 @@ async def test_a_lost_answer_after_the_rescue_counts_once(
         assert await value(container, "SELECT count(*) FROM events WHERE type = 'grant.in_doubt'") == 1
 
 
+async def test_a_late_answer_fills_no_grant_whose_tokens_were_erased(
+    sandbox: RunningSandbox, make_container: ContainerMaker
+) -> None:
+    """Once an operator has read that a grant is revoked, no answer of a worker that was cut off brings tokens back."""
+    client = register(sandbox)
+    async with make_container(client.toml, **client.environment) as container:
+        [(grant_id, _)] = await adopt(container, sandbox, client)
+        [grant] = (await claim(container, client, 1, timedelta(milliseconds=1))).grants
+        await container.dispatch.dispatch()
+        acts = container.operations.acts
+        assert await acts.revoke(grant_id)
+        assert await acts.erase_secrets(grant_id, grant.lease.generation)
+
+        assert await settle(container, grant, new_tokens(grant.claimed_at)) is Settled.SUPERSEDED
+
+        [row] = await rows(container, "SELECT state, access_token, refresh_token FROM grants")
+        assert tuple(row) == ("revoked", None, b"")
+
+
 @pytest.mark.parametrize("state", ["paused", "revoked"])
 async def test_an_operators_will_in_flight_is_kept_and_so_are_the_new_tokens(
     sandbox: RunningSandbox, make_container: ContainerMaker, state: str

@@ -15,11 +15,14 @@ from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from structlog.testing import CapturingLogger
 
+from tests.conftest import WebMaker
 from tests.support.database import value
 from tests.support.sandbox_clients import SandboxClient, adopt, register
 from tests.support.settling import claim, new_tokens
+from tests.support.waiting import until
 from worker.bootstrap import Container, create_container
 from worker.domain.secret import Secret
+from worker.embedded.startup import free_loopback_port
 from worker.sandbox.server import RunningSandbox
 from worker.settings import Settings
 from worker.storage.sealed_settlement import SealedSettlement, seal_settlement
@@ -28,6 +31,7 @@ pytestmark = pytest.mark.anyio
 
 #: Five entries wait; the one in the middle is made bad.
 ENTRIES = 5
+PATIENCE = 20.0  # seconds
 
 
 class Waiting:
@@ -48,6 +52,10 @@ class Waiting:
         """Write something else into an entry, in both homes."""
         path.write_bytes(text)
         self._broker.hset("evergrant:escrow", path.name, text)
+
+    def only_in_the_folder(self) -> None:
+        """Take the entries out of the broker's server."""
+        self._broker.delete("evergrant:escrow")
 
     def gauge(self, name: str) -> float | None:
         """Return what a gauge shows."""
@@ -156,6 +164,18 @@ async def test_a_bad_entry_that_is_mended_is_stored(waiting: Waiting) -> None:
     assert sum(drained.stored for drained in drains) == 1
     assert await waiting.stored() == ENTRIES
     assert (await waiting.container.escrow.depth(), drains[-1].refused) == (0, 0)
+
+
+async def test_a_web_process_stores_what_it_could_not(
+    waiting: Waiting, sandbox: RunningSandbox, make_web: WebMaker
+) -> None:
+    """Of a refresh on demand, too, the tokens that wait in its own folder are stored at its start, without a broker."""
+    client = register(sandbox, name="another")
+    waiting.only_in_the_folder()
+    nowhere = f"redis://127.0.0.1:{free_loopback_port()}/0"
+    with make_web(client.toml, broker=nowhere, **client.environment):
+        await until(lambda: not waiting.files, PATIENCE, "the web process has stored them")
+    assert await waiting.stored() == ENTRIES
 
 
 async def test_a_row_that_somebody_holds_locked_holds_up_no_other(waiting: Waiting, database_url: str) -> None:

@@ -18,6 +18,7 @@ from worker.bootstrap import Container
 from worker.domain.grant import Lease
 from worker.sandbox.server import RunningSandbox
 from worker.storage.brake import _COUNT, _REFRESHES, apply_brake
+from worker.storage.claim import _CLAIM_CANARY
 from worker.storage.client_figures import read_client_figures
 from worker.storage.overview import read_overview
 from worker.storage.sealed_settlement import seal_settlement
@@ -80,6 +81,8 @@ def settle_every_kind(container: Container, client: str) -> None:
         looked_for = {"client": client, "window": timedelta(minutes=10), "reason": "invalid_grant", "most": 100_000}
         assert connection.execute(_COUNT, looked_for).one().grants == MANY // 2
         connection.execute(_REFRESHES, {**looked_for, "enough": 3, "newest": 1_000})
+        canary = {"client": client, "room": 1, "lease": timedelta(seconds=60), "leased_by": None}
+        assert len(connection.execute(_CLAIM_CANARY, canary).all()) == 1
         connection.rollback()
 
 

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.conftest import ContainerMaker
 from tests.support.database import rows, value
@@ -194,6 +196,31 @@ async def test_a_commit_that_hangs_leaves_no_token_unkept(
 
         assert set(await asyncio.gather(first, *later)) == {Settled.STORED}
         assert await value(found.onlooker, "SELECT count(*) FROM grants WHERE generation = 1") == 3
+        assert await found.worker.escrow.depth() == 0
+
+
+async def test_tokens_that_no_home_took_are_kept_as_soon_as_one_does(
+    sandbox: RunningSandbox, make_container: ContainerMaker, database_url: str, tmp_path: Path
+) -> None:
+    """Where the escrow is out of order, too, an operator who mends it first has the tokens on the disk at once."""
+    client = register(sandbox)
+    in_the_way = tmp_path / "home"
+    in_the_way.write_text("no folder", encoding="utf-8")
+    async with scene(client, make_container, database_url) as found:
+        await adopt(found.onlooker, sandbox, client, 1)
+        [grant] = (await claim(found.worker, client, 1)).grants
+        with capture_logs() as log:
+            found.database.refuse()
+            settling = asyncio.create_task(settle(found.worker, grant, new_tokens(grant.claimed_at)))
+            await until(lambda: "escrow_failed" in {told["event"] for told in log}, PATIENCE, "no home took it")
+            assert not found.worker.rotation.settles.is_kept(grant.lease)
+
+            in_the_way.unlink()
+
+            await until(lambda: _all_kept(found.worker, [grant]), PATIENCE, "it is kept")
+            assert not settling.done()
+            found.database.accept()
+            assert await settling is Settled.STORED
         assert await found.worker.escrow.depth() == 0
 
 

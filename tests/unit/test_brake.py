@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.domain.brake import FEWEST, SHARE, SUSPECT_WAIT, room_for_deaths, suspect_wait
+from worker.domain.brake import FEWEST, JUDGED_AFTER, SHARE, SUSPECT_WAIT, looked_back, room_for_deaths, suspect_wait
 
 counts = st.integers(min_value=0, max_value=10**7)
 
@@ -44,8 +44,26 @@ def test_a_death_takes_one_from_the_room_until_there_is_none(grants: int, died: 
 
 
 @settings(deadline=None)
-@given(draw=st.floats(min_value=0, max_value=1, exclude_max=True))
-def test_suspects_are_tried_again_spread_out(draw: float) -> None:
-    """A suspect waits between half and one and a half times a minute, by the draw."""
-    assert SUSPECT_WAIT * 0.5 <= suspect_wait(draw) <= SUSPECT_WAIT * 1.5
-    assert suspect_wait(0.5) == timedelta(minutes=1)
+@given(strikes=st.integers(0, 10), draw=st.floats(min_value=0, max_value=1, exclude_max=True))
+def test_suspects_are_tried_again_spread_out(strikes: int, draw: float) -> None:
+    """For ten minutes a suspect waits between half and one and a half times a minute, by the draw."""
+    assert SUSPECT_WAIT * 0.5 <= suspect_wait(strikes, draw) <= SUSPECT_WAIT * 1.5
+    assert suspect_wait(strikes, 0.5) == timedelta(minutes=1)
+
+
+@settings(deadline=None)
+@given(strikes=counts)
+def test_suspects_wait_longer_the_longer_they_are_refused(strikes: int) -> None:
+    """The waits never shrink, and end at a quarter of an hour."""
+    assert suspect_wait(strikes, 0.5) <= suspect_wait(strikes + 1, 0.5) <= timedelta(minutes=15)
+    assert (suspect_wait(50, 0.5), suspect_wait(1000, 0.5)) == (timedelta(minutes=5), timedelta(minutes=15))
+
+
+@settings(deadline=None)
+@given(before=st.timedeltas(timedelta(0), timedelta(days=30)), lasting=st.timedeltas(timedelta(0), timedelta(days=30)))
+def test_refreshes_from_before_an_incident_speak_against_nobody(before: timedelta, lasting: timedelta) -> None:
+    """Who was refused for a while before an incident is judged in it only if that while was the longer one."""
+    refused_for = before + lasting
+    seen = looked_back(refused_for) > lasting  # refreshes of the time before are looked at
+    assert seen == (before > lasting)
+    assert looked_back(JUDGED_AFTER) == timedelta(hours=3)

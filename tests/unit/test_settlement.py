@@ -65,7 +65,7 @@ GRANT = claimed_grant(
 DOUBTFUL = replace(GRANT, state=GrantState.IN_DOUBT, presentations=1, doubt_since=SENT - timedelta(minutes=5))
 
 #: What ends a grant by strikes, and when it is tried again should the brake object.
-ENDED = RequireReconsent(cause=DEAD.cause, if_braked=ANSWERED + suspect_wait(DRAW))
+ENDED = RequireReconsent(cause=DEAD.cause, if_braked=ANSWERED + suspect_wait(0, DRAW))
 
 SINGLE_USE = TokenFacts(old_token=OldToken.INVALIDATED)
 RESEND_SAFE = TokenFacts(old_token=OldToken.STAYS_VALID)
@@ -112,6 +112,16 @@ def test_strikes_end_a_grant(state: GrantState) -> None:
     for strikes in (2, 3, 9):
         grant = replace(GRANT, state=state, strikes=strikes)
         assert settled(DEAD, grant, facts) == ENDED
+
+
+@pytest.mark.parametrize("strikes", [1, 2, 9])
+def test_a_refusal_before_its_time_is_no_strike(strikes: int) -> None:
+    """Whoever asks for a token within a strike's interval neither ends the grant nor brings its next try forward."""
+    next_try = ANSWERED + timedelta(minutes=1)
+    early = replace(GRANT, strikes=strikes, rotate_at=next_try)
+
+    assert settled(DEAD, early, TokenFacts(strikes=2)) == Postpone(cause=DEAD.cause, rotate_at=next_try)
+    assert settled(NOT_SENT, early, TokenFacts(strikes=2)) == Postpone(cause=NOT_SENT.cause, rotate_at=next_try)
 
 
 def test_one_strike_may_be_enough() -> None:

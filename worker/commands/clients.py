@@ -60,12 +60,26 @@ def pause(client: ClientName) -> None:
 
 
 @clients.command()
-def resume(client: ClientName) -> None:
+def resume(
+    client: ClientName,
+    *,
+    deaths_are_real: Annotated[
+        bool,
+        typer.Option("--deaths-are-real", help="Keep the brake off for six hours: grants die, and owners are mailed."),
+    ] = False,
+) -> None:
     """Take away whatever holds a client back: pause, breaker, brake, throttle. It catches up on a ramp.
+
+    A brake that was released so goes on again if abnormally many grants still die. Where that is as it should be, for
+    their consents have ended, say --deaths-are-real: mails that have gone out cannot be called back.
 
     Example: evergrant clients resume askara-main
     """
-    changed = _change(client, Act.CLIENT_RESUMED, lambda container: container.statuses.resume(client))
+    changed = _change(
+        client,
+        Act.CLIENT_RESUMED,
+        lambda container: container.statuses.resume(client, deaths_are_real=deaths_are_real),
+    )
     typer.echo(f"{client} is refreshed again" if changed else f"nothing held {client} back")
 
 

@@ -29,6 +29,7 @@ from worker.usecases.access_token import (
     NoSuchGrant,
     NotKeptAlive,
     RefreshFailed,
+    RefusedLately,
     TooEarly,
 )
 from worker.usecases.adopt import Refused
@@ -274,7 +275,7 @@ def _act(act: Act, grant_id: UUID, do: Callable[[Container], Awaitable[T]]) -> T
     async def work(container: Container) -> T:
         result = await do(container)
         acting.failed = isinstance(
-            result, NotPossible | NoSuchGrant | NotKeptAlive | HeldBack | TooEarly | RefreshFailed
+            result, NotPossible | NoSuchGrant | NotKeptAlive | HeldBack | TooEarly | RefusedLately | RefreshFailed
         )
         return result
 
@@ -304,7 +305,9 @@ def _done(grant_id: UUID, result: Done | NotPossible | NoSuchGrant) -> bool:
     return result.changed
 
 
-def _explain(grant: object, result: NoSuchGrant | NotKeptAlive | HeldBack | TooEarly | RefreshFailed) -> NoReturn:
+def _explain(
+    grant: object, result: NoSuchGrant | NotKeptAlive | HeldBack | TooEarly | RefusedLately | RefreshFailed
+) -> NoReturn:
     match result:
         case NoSuchGrant():
             fail(f"there is no grant {grant}")
@@ -315,6 +318,10 @@ def _explain(grant: object, result: NoSuchGrant | NotKeptAlive | HeldBack | TooE
         case TooEarly(at=at):
             fail(
                 f"grant {grant} is not refreshed before {text(at)}: its provider would refuse; its token is still good"
+            )
+        case RefusedLately(until=until):
+            fail(
+                f"grant {grant} was refused by its provider, which may be an error: it is asked again at {text(until)}"
             )
         case RefreshFailed(outcome=outcome):
             fail(f"grant {grant} was not refreshed: {label(outcome)}, see `evergrant grants show`")

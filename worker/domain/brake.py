@@ -17,6 +17,12 @@ FEWEST: Final = 5
 SHARE: Final = 0.02
 #: A suspect grant is tried again after this long, spread by chance: a mended provider is noticed soon and not stormed.
 SUSPECT_WAIT: Final = timedelta(seconds=60)
+#: After so many refusals the waits grow: what lasts longer than ten minutes is noticed soon enough a little later.
+_PATIENT_FOR: Final = 10
+#: Longest wait, but for chance: a hundred thousand grants that have ended make about a hundred requests a second.
+_LONGEST_WAIT: Final = timedelta(minutes=15)
+#: An operator's word that the deaths are real holds for so long: as grants come due, theirs are found out.
+OVERRULED_FOR: Final = timedelta(hours=6)
 #: So many suspects refreshed while it is on release the brake: one may be luck.
 RELEASED_BY: Final = 3
 #: A grant that was refused for as long as this, while others of its client are refreshed, has ended whatever the brake
@@ -35,6 +41,20 @@ def room_for_deaths(*, grants: int, died_in_window: int) -> int:
     return max(0, max(FEWEST, int(grants * SHARE)) - died_in_window)
 
 
-def suspect_wait(draw: float) -> timedelta:
-    """Return how long a suspect grant waits for its next try; `draw` is chance in [0, 1)."""
-    return SUSPECT_WAIT * (0.5 + draw)
+def suspect_wait(strikes: int, draw: float) -> timedelta:
+    """Return how long a suspect grant waits for its next try.
+
+    Args:
+        strikes: how often it was refused before.
+        draw: chance in [0, 1).
+
+    """
+    return SUSPECT_WAIT * min(max(1.0, strikes / _PATIENT_FOR), _LONGEST_WAIT / SUSPECT_WAIT) * (0.5 + draw)
+
+
+def looked_back(refused_for: timedelta) -> timedelta:
+    """Return over how long a client's refreshes speak against a grant that was refused for so long.
+
+    Half of it: were an incident what began with the refusal, or came after it, others would not be refreshed so late.
+    """
+    return refused_for / 2

@@ -32,6 +32,13 @@ class GiveUp:
     """Nothing can be learned any more without the owner."""
 
 
+def is_within_grace(at: datetime, *, facts: TokenFacts, doubt_since: datetime) -> bool:
+    """Tell whether a doubtful refresh token that is presented at an instant still falls into its reuse grace."""
+    if facts.old_token is not OldToken.GRACE or facts.reuse_grace is None:
+        return False
+    return at < doubt_since + facts.reuse_grace - GRACE_MARGIN
+
+
 def plan_doubt(
     *,
     facts: TokenFacts,
@@ -61,10 +68,9 @@ def plan_doubt(
     soon = now + backoff(presentations, draw)
     if facts.is_resend_safe or facts.is_asked_about_first:
         return PresentAgain(at=soon)
-    if facts.old_token is OldToken.GRACE and facts.reuse_grace is not None:
-        again_at = now + (soon - now) / 2
-        if again_at < doubt_since + facts.reuse_grace - GRACE_MARGIN:
-            return PresentAgain(at=again_at)
+    again_at = now + (soon - now) / 2
+    if is_within_grace(again_at, facts=facts, doubt_since=doubt_since):
+        return PresentAgain(at=again_at)
     left = max((access_expires_at or now) - now, timedelta(0))
     if presentations > 1 and left == timedelta(0) and now - doubt_since >= GIVEN_UP_AFTER:
         return GiveUp()

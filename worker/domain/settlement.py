@@ -158,7 +158,8 @@ def decide(
             # What a canary meets while the breaker is open says nothing of the grant that was chosen for it.
             return HandBack(cause=cause, if_again=None if grant.is_canary else again)
         case Unavailable(cause=cause) | Misconfigured(cause=cause):
-            return Postpone(cause=cause, rotate_at=now + schedule.backoff(grant.failures + 1, draw))
+            again = now + schedule.backoff(grant.failures + 1, draw)
+            return Postpone(cause=cause, rotate_at=max(again, _interval_ends(grant) or again))
         case InDoubt(cause=cause):
             return _doubt(cause, grant=grant, facts=facts, issued_at=issued_at, now=now, draw=draw)
 
@@ -209,13 +210,22 @@ def _bounded(lifetime: timedelta) -> timedelta:
 
 def _strike(
     cause: Cause, *, grant: ClaimedGrant, facts: TokenFacts, now: datetime, draw: float
-) -> AddStrike | RequireReconsent:
+) -> AddStrike | Postpone | RequireReconsent:
     if grant.is_doubtful and not facts.is_resend_safe:
         # The doubt explains the refusal: the token was spent and its successor never reached us.
         return RequireReconsent(cause=_lost(cause))
+    interval_ends = _interval_ends(grant)
+    if interval_ends is not None and now < interval_ends:
+        # Somebody asked for a token meanwhile: both refusals may be one moment's error.
+        return Postpone(cause=cause, rotate_at=interval_ends)
     if grant.strikes + 1 >= facts.strikes:
-        return RequireReconsent(cause=cause, if_braked=now + suspect_wait(draw))
+        return RequireReconsent(cause=cause, if_braked=now + suspect_wait(grant.strikes, draw))
     return AddStrike(cause=cause, rotate_at=now + facts.strike_interval)
+
+
+def _interval_ends(grant: ClaimedGrant) -> datetime | None:
+    """Return before when a further refusal is no further strike; None: it is one."""
+    return grant.rotate_at if grant.strikes else None
 
 
 def _doubt(

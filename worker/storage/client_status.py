@@ -85,10 +85,11 @@ _RESUME: Final = text("""
         UPDATE client_status
            SET paused_by_operator = false, throttled_until = NULL, breaker_opened_at = NULL, breaker_reason = NULL,
                breaker_code = NULL, failed_canaries = 0, canary_at = NULL, braked_at = NULL, suspects_refreshed = 0,
-               resumed_at = now()
+               resumed_at = now(),
+               brake_overruled_at = CASE WHEN :deaths_are_real THEN now() ELSE brake_overruled_at END
          WHERE client = :client
            AND (paused_by_operator OR breaker_opened_at IS NOT NULL OR braked_at IS NOT NULL
-                OR throttled_until > now())
+                OR throttled_until > now() OR :deaths_are_real)
         RETURNING client)
     INSERT INTO events (type, client, data)
     SELECT 'client.resumed', client, '{"reason": "operator"}'::jsonb FROM resumed
@@ -155,10 +156,17 @@ class ClientStatuses:
         async with self._engine.begin() as connection:
             return (await connection.execute(_PAUSE, {"client": client})).first() is not None
 
-    async def resume(self, client: str) -> bool:
-        """Take away whatever holds a client back, by an operator's will; tell whether anything did."""
+    async def resume(self, client: str, *, deaths_are_real: bool = False) -> bool:
+        """Take away whatever holds a client back, by an operator's will; tell whether anything did.
+
+        Args:
+            client: the client.
+            deaths_are_real: for `OVERRULED_FOR` the brake does not go on, whatever number of grants dies.
+
+        """
+        wanted = {"client": client, "deaths_are_real": deaths_are_real}
         async with self._engine.begin() as connection:
-            return (await connection.execute(_RESUME, {"client": client})).first() is not None
+            return (await connection.execute(_RESUME, wanted)).first() is not None
 
     async def hold(self, client: str) -> Hold | None:
         """Return what holds a client back; None where nothing ever has."""

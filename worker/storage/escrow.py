@@ -50,9 +50,13 @@ class Escrow:
         """Tell whether this process has brought the tokens of a lease into a home and not yet taken them out."""
         return lease.lease_id in self._kept
 
+    def holds(self, sealed: SealedSettlement) -> bool:
+        """Tell whether there is nothing of a settlement that would have to be brought here, or it has been."""
+        return sealed.kind is not StoreTokens or self.is_kept(sealed.lease)
+
     async def put(self, several: Iterable[SealedSettlement]) -> None:
         """Keep the tokens among these settlements in every home that takes them."""
-        tokens = [sealed for sealed in several if sealed.kind is StoreTokens and not self.is_kept(sealed.lease)]
+        tokens = [sealed for sealed in several if not self.holds(sealed)]
         await asyncio.gather(*(self._put(sealed) for sealed in tokens))
 
     async def remove(self, several: Iterable[SealedSettlement]) -> None:

@@ -29,13 +29,15 @@ class HeldToken:
     issued_at: datetime | None
     access_expires_at: datetime | None
     rotated_at: datetime | None
+    rotate_at: datetime | None
+    strikes: int
     leased: bool
     now: datetime  #: the database's clock at the reading
 
 
 _COLUMNS: Final = """
     SELECT id, client, state, state_reason, generation, access_token, issued_at, access_expires_at,
-           rotated_at, leased_until IS NOT NULL AS leased, now() AS now
+           rotated_at, rotate_at, strikes, leased_until IS NOT NULL AS leased, now() AS now
       FROM grants
 """
 _BY_ID: Final = text(f"{_COLUMNS} WHERE id = :id")
@@ -88,6 +90,8 @@ class HeldTokens:
             issued_at=row.issued_at,
             access_expires_at=row.access_expires_at,
             rotated_at=row.rotated_at,
+            rotate_at=row.rotate_at,
+            strikes=row.strikes,
             leased=row.leased,
             now=row.now,
         )

@@ -88,9 +88,10 @@ _SET_ACCOUNT: Final = text("""
       FROM changed
     RETURNING grant_id
 """)
-# What came meanwhile, by a late answer, is another generation and still to be given back.
+# What came meanwhile, by a late answer, is another generation and still to be given back. One that comes later finds no
+# lease of its own any more: it is superseded, and given back by whoever read it.
 _ERASE: Final = text("""
-    UPDATE grants SET access_token = NULL, refresh_token = '', captured = NULL
+    UPDATE grants SET access_token = NULL, refresh_token = '', captured = NULL, lease_id = NULL
      WHERE id = :id AND state = 'revoked' AND generation = :generation AND leased_until IS NULL
     RETURNING id
 """)

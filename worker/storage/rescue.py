@@ -15,8 +15,8 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from worker.domain.doubt import GiveUp, PresentAgain, plan_doubt
-from worker.domain.facts import OldToken, TokenFacts
+from worker.domain.doubt import GiveUp, PresentAgain, is_within_grace, plan_doubt
+from worker.domain.facts import TokenFacts
 from worker.storage.presence import PRESENCE
 
 #: Rescued in one transaction at most; the next tick takes the rest.
@@ -124,16 +124,17 @@ def _leases(rows: Sequence[Row[Any]]) -> dict[str, list[UUID]]:
 
 
 def _plan(row: Row[Any], facts: TokenFacts, draw: float) -> PresentAgain | GiveUp:
+    doubt_since = row.doubt_since or row.spend_started_at or row.now
     plan = plan_doubt(
         facts=facts,
         now=row.now,
-        doubt_since=row.doubt_since or row.spend_started_at or row.now,
+        doubt_since=doubt_since,
         presentations=row.presentations + 1,
         access_expires_at=row.access_expires_at,
         draw=draw,
     )
     match plan:
-        case PresentAgain(at=at) if facts.old_token is not OldToken.GRACE:
+        case PresentAgain(at=at) if not is_within_grace(at, facts=facts, doubt_since=doubt_since):
             # Its worker may only be cut off, and its request still on the way: without a grace that could run out
             # there is no hurry, and by the end of the lease the answer is there or will not be read.
             return PresentAgain(at=max(at, row.leased_until))

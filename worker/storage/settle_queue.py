@@ -185,7 +185,11 @@ class SettleQueue:
         while True:
             try:
                 # tenacity is built only here, after a first failure: in the ordinary case nothing is paid for it.
-                return await until_taken(partial(self._commit, sealed, again=True, alone=alone))
+                return await until_taken(
+                    partial(self._commit, sealed, again=True, alone=alone),
+                    # A full disk may have been emptied, or the broker be back, before the database is.
+                    on_retry=lambda _error: self._keep_again(sealed),
+                )
             except Exception:
                 if alone:
                     await asyncio.shield(self._keep(sealed))
@@ -194,11 +198,14 @@ class SettleQueue:
                 alone = True
 
     def _keep(self, sealed: SealedSettlement) -> asyncio.Task[None]:
-        """Bring a settlement's tokens into the escrow, once."""
+        """Bring a settlement's tokens into the escrow: once, and anew where no home took them."""
         kept = self._kept.get(sealed.lease.lease_id)
-        if kept is None:
+        if kept is None or (kept.done() and not self._escrow.holds(sealed)):
             kept = self._kept[sealed.lease.lease_id] = asyncio.ensure_future(self._escrow.put([sealed]))
         return kept
+
+    def _keep_again(self, sealed: SealedSettlement) -> None:
+        self._keep(sealed)
 
     async def _forget(self, sealed: SealedSettlement) -> None:
         await asyncio.shield(self._kept[sealed.lease.lease_id])

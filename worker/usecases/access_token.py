@@ -63,6 +63,14 @@ class TooEarly:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedLately:
+    """The provider has refused the grant's refresh token, and is not asked again before then: it may be an error."""
+
+    until: datetime
+    now: datetime = field(compare=False)  #: the database's clock when it was looked at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshFailed:
     """The refresh was made and brought no tokens."""
 
@@ -77,7 +85,7 @@ class _Flight:
     waiting: int = 0
 
 
-AccessTokenResult = FreshToken | NoSuchGrant | NotKeptAlive | HeldBack | TooEarly | RefreshFailed
+AccessTokenResult = FreshToken | NoSuchGrant | NotKeptAlive | HeldBack | TooEarly | RefusedLately | RefreshFailed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +167,9 @@ class AccessTokens:
         while self.tick() < deadline:
             if held.state not in {GrantState.ACTIVE, GrantState.SUSPECT}:
                 return NotKeptAlive(state=held.state, reason=held.state_reason)
+            if not force and held.strikes and held.rotate_at is not None and held.now < held.rotate_at:
+                # Asked at once, the provider would only say the same again.
+                return RefusedLately(until=held.rotate_at, now=held.now)
             opens = _refused_until(held, client)
             found = await self._claim(held, client) if opens is None else _instead(held, opens, force=force)
             if found is not None:

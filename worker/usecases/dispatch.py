@@ -28,6 +28,8 @@ from worker.usecases.store_consent import ConsentStore
 
 #: Seconds between a worker's own looks for what dead workers left; ticks look too, while the broker brings them.
 RESCUE_EVERY: Final = 2.0
+#: Seconds between a web process's looks for what it could not store itself, of consents and of refreshes on demand.
+DRAIN_EVERY: Final = 5.0
 
 
 class DispatchObserver(Protocol):
@@ -85,6 +87,12 @@ class Dispatch:
                 await self.rescue()
             except AWAY:
                 continue
+
+    async def keep_draining(self) -> None:
+        """Drain the escrow now and again until cancelled: for a process whose own folder nobody else may see."""
+        while True:
+            await self.drain_escrow()
+            await asyncio.sleep(DRAIN_EVERY)
 
     async def drain_escrow(self) -> None:
         """Store the tokens that waited while the database was away, of rotations and of consents."""

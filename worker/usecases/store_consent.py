@@ -21,8 +21,6 @@ from worker.usecases.give_back import GivingBack, replaced, unwanted
 
 #: How long the browser waits for a database that is away, seconds.
 STORE_SECONDS: Final = 10.0
-#: How often a process looks for consents that wait, seconds.
-LOOK_EVERY: Final = 5.0
 
 
 class ConsentKept:
@@ -77,12 +75,6 @@ class ConsentStore:
     async def store_kept(self) -> int:
         """Store the consents that waited while the database was away; returns how many cannot be stored as they are."""
         return await self.escrow.drain(self._store_kept)
-
-    async def keep_storing(self) -> None:
-        """Store what waits, now and again until cancelled: for a process whose own folder nobody else may see."""
-        while True:
-            await self.store_kept()
-            await asyncio.sleep(LOOK_EVERY)
 
     async def _store(self, consent: KeptConsent) -> StoredConsent | AccountRefused:
         result = await self.consents.store_consent(consent.new_id, consent.grant, consent.consented_at)

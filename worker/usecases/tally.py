@@ -48,7 +48,8 @@ class Tally:
     Args:
         engine: the process's connections.
         reporter: chance: the process's own name for its counts.
-        clock: the time of day, UTC: it says which hour it is, and nothing depends on it but a chart.
+        clock: the time of day, UTC: it says which hour it is, and all that depends on it is a chart, and whether
+            a client that is hardly refreshed was refreshed within hours.
 
     """
 

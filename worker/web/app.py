@@ -57,7 +57,7 @@ def create_web_app(create: Callable[[], Container], registry: CollectorRegistry 
             counts_workers=container.configuration.worker.session_lock,
         )
         keepers = [
-            asyncio.create_task(container.consent_store.keep_storing()),
+            asyncio.create_task(container.dispatch.keep_draining()),
             asyncio.create_task(container.tally.keep_writing()),
             asyncio.create_task(container.ring_note.keep_writing()),
         ]
@@ -67,6 +67,7 @@ def create_web_app(create: Callable[[], Container], registry: CollectorRegistry 
             for keeper in keepers:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
+            await container.rotation.settles.keep_what_waits()
             await container.close()
 
     app = FastAPI(title="Evergrant", version=software(), lifespan=lifespan, openapi_url=None)

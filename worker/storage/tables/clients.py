@@ -30,6 +30,8 @@ class ClientStatusRow(Base):
     #: Since when the client is refreshed again after a breaker or a brake: from here it catches up on a ramp.
     resumed_at: Mapped[datetime | None]
     braked_at: Mapped[datetime | None]
+    #: When an operator last said that the client's deaths are real: for a while its brake does not go on.
+    brake_overruled_at: Mapped[datetime | None]
     #: Suspects that were refreshed since the brake went on: enough of them release it.
     suspects_refreshed: Mapped[int] = mapped_column(server_default="0")
     bucket: Mapped[float | None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 
 from worker.bootstrap import Container
@@ -30,9 +31,15 @@ async def pause_client(caller: TheCaller, container: TheContainer, client: str) 
 
 
 @router.post("/clients/{client}/resume", dependencies=IDEMPOTENT, responses=documented(HTTPStatus.NOT_FOUND, *POSTED))
-async def resume_client(caller: TheCaller, container: TheContainer, client: str) -> ClientAnswer:
-    """Take away whatever holds a client back: pause, breaker, brake, throttle. It catches up on a ramp."""
-    return await _change(caller, container, client, container.statuses.resume)
+async def resume_client(
+    caller: TheCaller, container: TheContainer, client: str, *, deaths_are_real: bool = False
+) -> ClientAnswer:
+    """Take away whatever holds a client back: pause, breaker, brake, throttle. It catches up on a ramp.
+
+    With `deaths_are_real` the brake stays off for six hours: grants that are refused die, and their owners are mailed.
+    """
+    resume = partial(container.statuses.resume, deaths_are_real=deaths_are_real)
+    return await _change(caller, container, client, resume)
 
 
 async def _change(

@@ -9,7 +9,18 @@ from uuid import UUID
 
 from worker.bootstrap import Container
 from worker.domain.grant import GrantState
-from worker.domain.outcome import Dead, Failure, InDoubt, Misconfigured, Rotated, Throttled, Unavailable, label, reason
+from worker.domain.outcome import (
+    Dead,
+    Failure,
+    InDoubt,
+    Misconfigured,
+    Reason,
+    Rotated,
+    Throttled,
+    Unavailable,
+    label,
+    reason,
+)
 from worker.storage.client_status import Hold
 from worker.usecases.access_token import (
     AccessTokenResult,
@@ -18,6 +29,7 @@ from worker.usecases.access_token import (
     NoSuchGrant,
     NotKeptAlive,
     RefreshFailed,
+    RefusedLately,
     TooEarly,
 )
 from worker.web.api.access import no_such_grant
@@ -51,6 +63,14 @@ async def granted(container: Container, grant_id: UUID, result: AccessTokenResul
             detail = "Its provider lets it be refreshed shortly before its access token ends. The stored token is good."
             raise Problem(
                 HTTPStatus.CONFLICT, Kind.REFRESH_TOO_EARLY, detail, retry_after=wait, about={"grant": str(grant_id)}
+            )
+        case RefusedLately(until=until, now=now):
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                Kind.REFRESH_FAILED,
+                "The provider has refused the refresh token. It is asked once more, in case that was an error.",
+                retry_after=min(math.ceil((until - now).total_seconds()), _LONGEST),
+                about={"grant": str(grant_id), "reason": Reason.INVALID_GRANT.value},
             )
         case RefreshFailed(outcome=outcome):
             if isinstance(outcome, Rotated):  # its tokens were stored, and are gone again by now

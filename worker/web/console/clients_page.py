@@ -65,9 +65,9 @@ async def pause(console: TheConsole, client: str) -> Response:
 
 
 @router.act("/clients/{client}/resume", Role.OPERATOR, Act.CLIENT_RESUMED)
-async def resume(console: TheConsole, client: str) -> Response:
-    """Take away whatever holds a client back."""
-    changed = await console.container.statuses.resume(_own(console, client))
+async def resume(console: TheConsole, client: str, *, deaths_are_real: bool = False) -> Response:
+    """Take away whatever holds a client back; on an operator's word, its brake for hours."""
+    changed = await console.container.statuses.resume(_own(console, client), deaths_are_real=deaths_are_real)
     return _back(client, "client_resumed" if changed else "unchanged")
 
 

@@ -21,6 +21,7 @@ from worker.usecases.access_token import (
     NoSuchGrant,
     NotKeptAlive,
     RefreshFailed,
+    RefusedLately,
     TooEarly,
 )
 from worker.usecases.offer import LONGEST_EMAIL, Email
@@ -37,6 +38,7 @@ _FAILED: Final = frozenset(
         "refresh_failed",
         "held_back",
         "too_early",
+        "refused",
         "not_possible",
         "not_mailed",
         "no_mail_server",
@@ -52,6 +54,7 @@ _REFRESHED: Final = {
     FreshToken: "refreshed",
     HeldBack: "held_back",
     TooEarly: "too_early",
+    RefusedLately: "refused",
     NotKeptAlive: "not_possible",
     NoSuchGrant: "not_possible",
     RefreshFailed: "not_possible",
