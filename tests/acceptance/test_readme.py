@@ -64,8 +64,11 @@ ELSEWHERE: Final = {
     " | evergrant providers check homegrown --answer -": "test_an_answer_is_read_as_shown",
     """echo '{"ok": false, "error_number": 17}' | evergrant providers check homegrown --answer -""": "likewise",
     "docker build -f deploy/Dockerfile -t evergrant .": "no container engine: tests/deploy/test_image.py",
-    "cd deploy && mkdir -p client-secrets && cp kubernetes/evergrant.toml evergrant.toml": "the operator's files",
-    "(umask 077; password=$(openssl rand -hex 24); cat > .env <<END": "needs the image",
+    "cd deploy && mkdir -p secrets client-secrets && cp kubernetes/evergrant.toml evergrant.toml": (
+        "the operator's files; tests/deploy/test_compose.py compares their paths"
+    ),
+    "(umask 077; password=$(openssl rand -hex 24)": "needs the image",
+    "sudo chown -R 10001:10001 secrets client-secrets && sudo chmod -R go= secrets client-secrets": "needs root",
     "docker compose up -d": "no container engine: tests/deploy/test_compose.py, test_image.py",
     "kubectl create namespace evergrant": "no cluster: tests/deploy/test_kubernetes.py",
     "kubectl -n evergrant create secret generic evergrant-secrets --from-file=keys --from-file=database_url "
@@ -73,16 +76,29 @@ ELSEWHERE: Final = {
     "kubectl -n evergrant create secret generic evergrant-clients --from-file=askara_main": "likewise",
     "kubectl apply -k deploy/kubernetes": "likewise",
     "useradd --system --home-dir /var/lib/evergrant --shell /usr/sbin/nologin evergrant": "changes the machine",
-    "python3 -m venv /opt/evergrant && /opt/evergrant/bin/pip install --require-hashes -r requirements-base.lock": (
+    "python3 -m venv /opt/evergrant-0.1.0 && ln -sfn /opt/evergrant-0.1.0 /opt/evergrant": "likewise",
+    "/opt/evergrant/bin/pip install --require-hashes -r requirements-base.lock": (
         "changes the machine; the image's build does the same in tests/deploy/test_image.py"
     ),
     "/opt/evergrant/bin/pip install --no-deps .": "likewise",
-    "install -m 0600 keys database_url /etc/evergrant/ && install -m 0644 evergrant.toml environment /etc/evergrant/": (
-        "changes the machine"
+    "install -d -m 0755 /etc/evergrant && install -m 0600 keys database_url environment /etc/evergrant/": (
+        "changes the machine; tests/deploy/test_image.py compares it with the units"
     ),
+    "install -m 0644 evergrant.toml /etc/evergrant/": "likewise",
+    "install -d -m 0750 -g evergrant /etc/evergrant/clients && install -m 0640 -g evergrant askara_main "
+    "/etc/evergrant/clients/": "changes the machine",
     "cp deploy/systemd/* /etc/systemd/system/ && systemctl daemon-reload && systemctl enable --now evergrant.target": (
         "changes the machine; tests/deploy/test_image.py has systemd verify the units"
     ),
+    "evergrant() { systemd-run --quiet --wait --pipe --collect --unit=evergrant-command --uid=evergrant "
+    "--gid=evergrant \\": "no running systemd; tests/deploy/test_image.py compares it with the units",
+    "python3 -m venv /opt/evergrant-0.2.0 && /opt/evergrant-0.2.0/bin/pip install --require-hashes "
+    "-r requirements-base.lock": "changes the machine",
+    "/opt/evergrant-0.2.0/bin/pip install --no-deps .": "likewise",
+    "ln -sfn /opt/evergrant-0.2.0 /opt/evergrant && systemctl restart evergrant-migrate": "likewise",
+    "systemctl restart evergrant-web && systemctl restart evergrant-beat": "likewise",
+    "for n in 1 2; do systemctl restart evergrant-worker@$n; until /opt/evergrant/bin/evergrant health --port 910$n "
+    "--ready; do sleep 1; done; done": "likewise",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ COMPOSE: Final = DEPLOY / "compose.yaml"
 TEXT: Final = COMPOSE.read_text()
 FILE: Final[dict[str, Any]] = yaml.safe_load(TEXT)
 #: What only the operator can bring.
-OPERATORS_OWN: Final = {"./evergrant.toml", "./client-secrets"}
+OPERATORS_OWN: Final = {"./evergrant.toml", "./client-secrets", "./secrets/keys", "./secrets/database_url"}
 
 
 def test_it_is_valid_by_the_specification() -> None:
@@ -50,13 +51,36 @@ def test_what_it_refers_to_is_there() -> None:
         assert set(service.get("depends_on", {})) <= set(FILE["services"])
         assert set(service["networks"]) <= set(FILE["networks"])
         assert set(service.get("secrets", [])) <= set(FILE["secrets"])
-        assert {one["source"] for one in service.get("configs", [])} <= set(FILE["configs"])
+        assert set(service.get("configs", [])) <= set(FILE.get("configs", {}))
         for volume in service.get("volumes", []):
-            source = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", volume).partition(":")[0]
+            source = _parts(volume)[0]
             if source.startswith("."):
                 assert source in OPERATORS_OWN or (DEPLOY / source).exists(), source
             else:
                 assert source in FILE["volumes"]
+
+
+def _parts(volume: str) -> list[str]:
+    return re.sub(r"\$\{\w+:-(.*?)\}", r"\1", volume).split(":")
+
+
+def test_what_a_read_only_service_gets_is_mounted() -> None:
+    """Compose copies what is no file into the container, and refuses to where its file system is read-only."""
+    read_only = {name: one for name, one in FILE["services"].items() if one.get("read_only")}
+    assert {"migrate", "worker", "beat", "web", "prometheus"} <= set(read_only)
+    for name, service in read_only.items():
+        for kind in ("secrets", "configs"):
+            for one in service.get(kind, []):
+                held = FILE[kind][one if isinstance(one, str) else one["source"]]
+                assert set(held) == {"file"}, (name, one)
+                assert held["file"] in OPERATORS_OWN
+
+
+def test_clients_secrets_are_where_the_example_names_them() -> None:
+    """The README begins with Kubernetes' `evergrant.toml`, so its `file:` references must hold here too."""
+    clients = tomllib.loads((DEPLOY / "kubernetes" / "evergrant.toml").read_text())["clients"]
+    named = {str(Path(one["client_secret"].removeprefix("file:")).parent) for one in clients.values()}
+    assert named == {_parts(one)[1] for one in FILE["x-evergrant"]["volumes"] if "./client-secrets" in one}
 
 
 def test_our_settings_are_settings() -> None:
@@ -68,10 +92,15 @@ def test_our_settings_are_settings() -> None:
     assert {name for name in given if name.endswith("_FILE")} == {"EVERGRANT_DATABASE_URL_FILE", "EVERGRANT_KEYS_FILE"}
 
 
-def test_the_files_within_are_yaml() -> None:
-    """Prometheus asks for our services' ports, and Grafana asks Prometheus."""
-    held = {name: yaml.safe_load(one["content"]) for name, one in FILE["configs"].items()}
-    jobs = {job["job_name"]: job for job in held["prometheus"]["scrape_configs"]}
+def test_what_watches_finds_what_it_watches() -> None:
+    """Prometheus asks for our services' ports, and Grafana asks Prometheus, exemplars included."""
+    service = FILE["services"]["prometheus"]
+    [mounted] = [_parts(one) for one in service["volumes"] if one.endswith(":ro")]
+    [named] = [word.partition("=")[2] for word in service["command"] if word.startswith("--config.file=")]
+    config = yaml.safe_load((DEPLOY / mounted[0] / Path(named).relative_to(mounted[1])).read_text())
+    assert all((DEPLOY / mounted[0] / name).exists() for name in config["rule_files"])
+    assert "--enable-feature=exemplar-storage" in service["command"]
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
     assert jobs["evergrant-web"]["static_configs"][0]["targets"] == ["web:8080"]
     assert jobs["evergrant-worker"]["dns_sd_configs"][0]["names"] == ["worker"]
     [datasources] = (DEPLOY / "grafana" / "provisioning" / "datasources").iterdir()

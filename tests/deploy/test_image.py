@@ -71,6 +71,34 @@ def test_all_files_start_the_same_processes() -> None:
     assert compose == kubernetes == systemd
 
 
+@pytest.mark.parametrize("name", ["worker@", "beat", "web"])
+def test_a_migration_restarts_nothing_that_runs(name: str) -> None:
+    """An upgrade migrates and then restarts one process after another; systemd restarts at once what `Requires=`."""
+    words = [line.split("=", 1) for line in _unit(name).splitlines() if "=" in line and not line.startswith("#")]
+    tied = {word for word, value in words if "evergrant-migrate.service" in value.split()}
+    assert tied == {"Wants", "After"}
+
+
+@pytest.mark.parametrize("name", ["migrate", "worker@", "beat", "web"])
+def test_commands_get_what_the_units_are_given(name: str) -> None:
+    """The README installs the files that the units read, for root alone, and its `systemd-run` gives the same."""
+    readme = (DEPLOY / "README.md").read_text()
+    unit = _unit(name)
+    credentials = re.findall(r"^LoadCredential=(.*)$", unit, re.MULTILINE)
+    files = re.findall(r"^EnvironmentFile=(.*)$", unit, re.MULTILINE)
+    assert len(credentials) == 2
+    for one in credentials:
+        assert f"--property=LoadCredential={one}" in readme
+    for one in files:
+        assert f"--property=EnvironmentFile={one}" in readme
+    for line in re.findall(r"^Environment=(.*)$", unit, re.MULTILINE):
+        for word in line.replace("%d", "/run/credentials/evergrant-command.service").split():
+            if not word.startswith(("EVERGRANT_LOG_FORMAT=", "EVERGRANT_METRICS_PORT=")):
+                assert f"--setenv={word}" in readme
+    [private] = re.findall(r"install -m 0600 (.*) /etc/evergrant/$", readme, re.MULTILINE)
+    assert set(private.split()) == {Path(one.partition(":")[2] or one).name for one in [*credentials, *files]}
+
+
 def _unit(name: str) -> str:
     return (DEPLOY / "systemd" / f"evergrant-{name}.service").read_text()
 
