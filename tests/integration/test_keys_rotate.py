@@ -93,6 +93,36 @@ def test_a_key_is_replaced_by_the_next(installation: Installation, tmp_path: Pat
     assert json.loads(ours.run_quickly("keys", "list", "--json").out) == [{"id": "k2", "seals": True, "rows": None}]
 
 
+def test_a_mounted_ring_is_replaced_by_way_of_a_copy(installation: Installation, tmp_path: Path) -> None:
+    """As the runbook says: `--file` alone is changed, and the checks go by the ring that is mounted."""
+    mounted, copy = tmp_path / "mounted", tmp_path / "copy"
+    ours = in_file(installation.on_a_database_of_its_own(), mounted)
+    granted = ours.adopt(ours.seed())
+    copy.write_bytes(mounted.read_bytes())
+
+    assert ours.run_quickly("keys", "add", "k2", "--file", str(copy)).code == 0
+    assert list(_ring(mounted)) == ["k1"]
+    early = ours.run_quickly("keys", "promote", "k2", "--file", str(copy))
+    assert (early.code, "these run without k2" in early.err) == (1, True)
+    mounted.write_bytes(copy.read_bytes())
+
+    assert ours.run_quickly("keys", "promote", "k2", "--file", str(copy)).code == 0
+    assert (list(_ring(copy)), list(_ring(mounted))) == (["k2", "k1"], ["k1", "k2"])
+    assert ours.run_quickly("keys", "retire", "k1", "--file", str(copy)).code == 2  # in the mounted ring it seals
+    mounted.write_bytes(copy.read_bytes())
+
+    for words in (["rotate"], ["retire", "k1", "--file", str(copy)]):
+        assert ours.run_quickly("keys", *words).code == 0
+    assert (list(_ring(copy)), list(_ring(mounted))) == (["k2"], ["k2", "k1"])
+    assert ours.run_quickly("token", granted).code == 0  # the mounted one may stay for a while
+    mounted.write_bytes(copy.read_bytes())
+    assert ours.run_quickly("token", granted).code == 0
+
+
+def _ring(path: Path) -> dict[str, Secret]:
+    return parse_keys(Secret(path.read_text().strip()))
+
+
 def test_a_key_that_still_seals_is_not_retired(installation: Installation, tmp_path: Path) -> None:
     """Retiring a key too early changes nothing and says what it seals."""
     path = tmp_path / "keys"
