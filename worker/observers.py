@@ -116,8 +116,9 @@ class Observers:
         log.error("settle_failed", **fields, error=type(error).__name__)
 
     def escrow_failed(self, asked: str, error: BaseException) -> None:
-        """Log that a home of the escrow could not do what it was asked."""
-        log.error("escrow_failed", asked=asked, error=type(error).__name__)
+        """Log that a home of the escrow could not do what it was asked: an `OSError` is the folder's, and says why."""
+        why = {"why": error.strerror} if isinstance(error, OSError) and error.strerror else {}
+        log.error("escrow_failed", asked=asked, error=type(error).__name__, **why)
 
     def escrow_refused(self, entry: str, error: BaseException) -> None:
         """Log an entry of the escrow that cannot be stored as it is, and what an operator can do about it."""

@@ -190,6 +190,27 @@ def test_a_revoked_grant_has_ended_at_its_provider_too(
     assert sandbox.control.report().refreshes_presented == 0
 
 
+def test_tokens_are_erased_without_the_provider_where_that_is_asked(
+    sandbox: RunningSandbox, make_web: WebMaker
+) -> None:
+    """While the provider cannot be reached the tokens are kept for the next try; with `force` nothing of them stays."""
+    with TcpProxy(sandbox.url) as provider:
+        endpoint = f'revocation_endpoint = "{provider.url}/rfc6749/revoke"'
+        client = register(sandbox, profile=RFC6749, provider=endpoint)
+        with make_web(client.toml, **client.environment) as web, api(web) as http:
+            [(grant_id, _)] = web.run(adopt(web.container, sandbox, client))
+            provider.refuse()
+            is_kept = "SELECT refresh_token <> '' AND access_token IS NOT NULL FROM grants"
+
+            kept = http.delete(f"/v1/grants/{grant_id}").json()["at_provider"], web.run(value(web.container, is_kept))
+            assert kept == ("not_confirmed", True)
+            forced = http.delete(f"/v1/grants/{grant_id}", params={"force": "true"}).json()["at_provider"]
+
+            assert forced == "not_confirmed"
+            [left] = web.run(rows(web.container, "SELECT refresh_token, access_token, captured FROM grants"))
+            assert tuple(left) == (b"", None, None)
+
+
 def test_what_its_owner_consents_to_during_a_revocation_is_left_alone(
     web: RunningWeb, sandbox: RunningSandbox, client: SandboxClient, http: httpx.Client
 ) -> None:

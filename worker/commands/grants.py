@@ -196,12 +196,20 @@ def resume(grant_id: UUID) -> None:
 
 
 @grants.command()
-def revoke(grant_id: UUID) -> None:
+def revoke(
+    grant_id: UUID,
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Erase its tokens even where the provider has not confirmed the end.")
+    ] = False,
+) -> None:
     """End one grant on purpose, here and, where it offers that, at its provider. It may be repeated.
+
+    Until the provider has confirmed it, the tokens are kept for the next try; with --force they are not.
 
     Example: evergrant grants revoke 018f3c5e-0000-4000-8000-000000000000
     """
-    result = _act(Act.GRANT_REVOKED, grant_id, lambda container: container.operations.revoke(grant_id))
+    result = _act(Act.GRANT_REVOKED, grant_id, lambda container: container.operations.revoke(grant_id, force=force))
     if isinstance(result, NoSuchGrant):
         fail(f"there is no grant {grant_id}")
     match result.at_provider:
@@ -213,6 +221,8 @@ def revoke(grant_id: UUID) -> None:
             typer.echo(f"{grant_id} was revoked before, and its tokens are erased")
         case AtProvider.CONSENTED_AGAIN:
             fail(f"grant {grant_id} was consented to again at this moment, and is alive: revoke it once more to end it")
+        case AtProvider.NOT_CONFIRMED if force:
+            typer.echo(f"{grant_id} is revoked here and its tokens are erased; its provider has not confirmed it")
         case AtProvider.NOT_CONFIRMED:
             fail(f"grant {grant_id} is revoked here, and its provider has not confirmed it: try again")
 

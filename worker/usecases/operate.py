@@ -88,10 +88,14 @@ class GrantOperations:
                 return Done(changed=True)
         return NoSuchGrant()
 
-    async def revoke(self, grant_id: UUID) -> Revoked | NoSuchGrant:
+    async def revoke(self, grant_id: UUID, *, force: bool = False) -> Revoked | NoSuchGrant:
         """End a grant on purpose, here and at its provider. It may be repeated, until the provider has confirmed it.
 
         Its tokens are erased as soon as the provider has confirmed it, or offers no way to.
+
+        Args:
+            grant_id: the grant.
+            force: erase them whatever the provider says; it may not be asked again then.
 
         Raises:
             SealError: when the key ring does not open the refresh token; the grant has ended here by then.
@@ -106,7 +110,8 @@ class GrantOperations:
         if newest is None:  # its owner has consented again meanwhile: what is there now was not meant
             return Revoked(at_provider=AtProvider.CONSENTED_AGAIN, changed=changed)
         at_provider = await self._give_back(view.client, newest)
-        if at_provider in {AtProvider.REVOKED, AtProvider.NOT_OFFERED}:  # else they are needed for the next try
+        # Else they are needed for the next try.
+        if force or at_provider in {AtProvider.REVOKED, AtProvider.NOT_OFFERED}:
             await self.acts.erase_secrets(grant_id, newest.generation)
         return Revoked(at_provider=at_provider, changed=changed)
 

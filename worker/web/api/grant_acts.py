@@ -45,10 +45,15 @@ async def resume_grant(caller: TheCaller, container: TheContainer, grant_id: UUI
 
 
 @router.delete("/grants/{grant_id}", responses=documented(HTTPStatus.NOT_FOUND))
-async def revoke_grant(caller: TheCaller, container: TheContainer, grant_id: UUID) -> RevokedAnswer:
-    """End a grant on purpose, here and, where it offers that, at its provider. It may be repeated."""
+async def revoke_grant(
+    caller: TheCaller, container: TheContainer, grant_id: UUID, *, force: bool = False
+) -> RevokedAnswer:
+    """End a grant on purpose, here and, where it offers that, at its provider. It may be repeated.
+
+    Until the provider has confirmed it the tokens are kept for the next try; with `force` they are erased at once.
+    """
     await own_grant(caller, container, grant_id)
-    match await container.operations.revoke(grant_id):
+    match await container.operations.revoke(grant_id, force=force):
         case NoSuchGrant():
             raise no_such_grant(grant_id)
         case Revoked(at_provider=at_provider):
