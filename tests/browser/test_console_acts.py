@@ -222,4 +222,6 @@ def test_mails_to_many_go_on_by_themselves(page: Page, world: ConsoleWorld, monk
     page.get_by_role("button", name=re.compile("^Send")).click()
     _says(page, "were asked for")
     [(needing,)] = world.installation.query("SELECT count(*) FROM grants WHERE state = 'reconsent_required'")
-    assert len(_audited(world, "reconsent.send")) - before == needing + 1
+    [(asked,)] = world.installation.query("SELECT count(*) FROM reconsent_mails WHERE kind = 'operator'")
+    # One entry for each request, and for each grant about which a mail was asked for.
+    assert len(_audited(world, "reconsent.send")) - before == needing + 1 + asked

@@ -41,24 +41,33 @@ def hidden(page: httpx.Response) -> dict[str, str]:
 
 
 def test_many_are_mailed_part_by_part(web: RunningWeb, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each request looks at a part and leads to the next; each part is in the log, and nobody is mailed twice."""
+    """Each request looks at a part and leads to the next; parts and grants are in the log, nobody is mailed twice."""
     monkeypatch.setattr("worker.usecases.ask_owners.PAGE", 2)
     monkeypatch.setattr(bulk_send, "AT_ONCE", 4)
-    for number in range(7):
-        web.run(dead(web.container, f"owner-{number}"))
+    grants = [web.run(dead(web.container, f"owner-{number}")) for number in range(6)]
+    without = web.run(dead(web.container, "without", email=None))
     with signed_in(web) as http:
         first = http.post(PATH)
         assert (first.status_code, "4 of about 7" in first.text, "/static/go_on.js" in first.text) == (200, True, True)
         last = http.post(PATH, data=hidden(first))
-        assert last.headers["location"] == f"{PATH}?said=asked&count=7&left=0"
+        assert last.headers["location"] == f"{PATH}?said=asked&count=6&left=1"
         # A page that is loaded again says the same again.
         assert http.post(PATH, data=hidden(first)).headers["location"] == last.headers["location"]
         result = http.get(last.headers["location"]).text
         assert "Nothing has been sent" not in result
-        assert ("Who has a mail already" in result, "Who is left out" in result) == (True, False)
-    assert web.run(value(web.container, "SELECT count(*) FROM reconsent_mails")) == 7
-    counts = [(details["grants"], details["left_out"]) for _client, _subject, details in entries(web)]  # type: ignore[index]
-    assert counts == [(4, 0), (3, 0), (0, 3)]
+        assert ("Who has a mail already" in result, "Who is left out" in result) == (True, True)
+        told = "<span>Ada had its owner mailed</span>"
+        lives = [http.get(f"/grants/{grant_id}").text.count(told) for grant_id in (*grants, without)]
+        assert lives == [1] * 6 + [0]
+    assert web.run(value(web.container, "SELECT count(*) FROM reconsent_mails")) == 6
+    owners: list[tuple[object, ...]] = [("acme-main", f"owner-{number}", {}) for number in range(6)]
+    assert entries(web) == [
+        *owners[:4],
+        (None, None, {"grants": 4, "left_out": 0}),
+        *owners[4:],
+        (None, None, {"grants": 2, "left_out": 1}),
+        (None, None, {"grants": 0, "left_out": 3}),
+    ]
 
 
 def test_who_was_chosen_is_in_the_log_and_nobody_chosen_is_nobody(web: RunningWeb) -> None:

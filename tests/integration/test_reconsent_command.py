@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import ContainerMaker
 from tests.support.command_line import CommandLine, Ended
-from tests.support.database import execute
+from tests.support.database import execute, rows
 from tests.support.loaded_command_line import LoadedCommandLine
 from tests.support.mail_server import MailServer
 from tests.support.mailing import CONFIGURATION, ROUND, bounce_of, dead, later
@@ -82,6 +82,15 @@ async def _from_dry_run_to_list(
     named = typed("send", str(wrong), str(without), "--json")
     assert named.code == 1
     assert {row["why_not"] for row in json.loads(named.out)} == {None, "no_address"}
+    assert typed("send", str(without)).code == 1
+    query = "SELECT client, subject, outcome, details FROM audit_log WHERE act = 'reconsent.send' ORDER BY id"
+    assert [tuple(entry) for entry in await rows(container, query)] == [
+        *(("acme-main", subject, "done", {}) for subject in ("one", "two", "wrong")),
+        ("acme-main", None, "done", {"mails": 3}),
+        ("acme-main", "wrong", "done", {}),
+        (None, None, "done", {"mails": 1}),
+        ("acme-main", "without", "failed", {"mails": 0}),
+    ]
 
     report = bounce_of(server.received[0].message["Message-ID"])
     assert "noted for 2 grants: 5.2.1 mailbox closed" in typed("bounced", stdin=report).out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -13,7 +13,7 @@ from uuid import UUID
 import typer
 
 from worker.bootstrap import Container
-from worker.commands.acting import Acting
+from worker.commands.acting import Acting, write_down_each
 from worker.commands.console import AsJson, fail, print_json, print_table, with_container
 from worker.domain.audit import Act
 from worker.domain.errors import ConfigurationError
@@ -21,7 +21,7 @@ from worker.domain.reconsent import EXPLAINED, Asker, MailState, WhyNot
 from worker.mail.bounce import read_bounce
 from worker.storage.mail_bounce import note_bounce
 from worker.storage.mail_list import MailView, list_mails
-from worker.usecases.ask_owners import Asked
+from worker.usecases.ask_owners import Asked, MailRequests
 
 reconsent = typer.Typer(no_args_is_help=True, help="The mails that ask owners to authorize again.")
 
@@ -117,19 +117,23 @@ def send(
             raise ConfigurationError(
                 "there is no mail server: set EVERGRANT_SMTP_URL and EVERGRANT_MAIL_FROM, as config/example.env says"
             )
-        if ids:
-            asked = _rows(await requests.ask(ids, Asker.OPERATOR_BY_NAME, dry_run=dry_run))
-            acting.details["mails"] = sum(row.why_not is None for row in asked)
-            return asked
         found: list[Row] = []
-        async for page in requests.ask_all(client, dry_run=dry_run):
-            found += _rows(page)
+        async for page in _asked(requests, ids, client, dry_run=dry_run):
+            rows = _rows(page)
+            found += rows
+            # Page by page: whatever happens to the next one, these mails are asked for.
+            acting.details["mails"] = sum(row.why_not is None for row in found)
+            if not dry_run and acting.grant_id is None:  # one that is named alone stands in the command's own entry
+                mailed = [(row.client, row.grant) for row in rows if row.why_not is None]
+                await write_down_each(container, acting.act, mailed)
             _progress(len(found))
         _progress(None)
-        acting.details["mails"] = sum(row.why_not is None for row in found)
+        acting.failed = acting.grant_id is not None and not acting.details["mails"]
         return found
 
-    acting = Acting(act=Act.RECONSENT_SENT, client=client, grant_id=ids[0] if len(ids) == 1 else None)
+    acting = Acting(
+        act=Act.RECONSENT_SENT, client=client, grant_id=ids[0] if len(ids) == 1 else None, details={"mails": 0}
+    )
     rows = with_container(work, None if dry_run else acting)
     if as_json:
         print_json(rows)
@@ -163,6 +167,17 @@ def bounced() -> None:
     noted = with_container(work, Acting(act=Act.MAIL_BOUNCED, details={"message": str(report.message_id)}))
     unknown = "this bounce was noted before, or its mail is not known"
     typer.echo(f"noted for {len(noted)} grants: {report.reply}" if noted else unknown)
+
+
+async def _asked(
+    requests: MailRequests, ids: Sequence[UUID], client: str | None, *, dry_run: bool
+) -> AsyncIterator[list[Asked]]:
+    """Ask about the grants that are named, or about all, some hundreds at a time."""
+    if ids:
+        yield await requests.ask(ids, Asker.OPERATOR_BY_NAME, dry_run=dry_run)
+        return
+    async for page in requests.ask_all(client, dry_run=dry_run):
+        yield page
 
 
 def _rows(asked: Sequence[Asked]) -> list[Row]:

@@ -109,9 +109,9 @@ async def _send_named(console: Console, notes: Notes, ids: list[UUID], begun: da
     clients = {one.candidate.client for one in asked}
     # What the form says of a client is not written down: it may be another one's.
     client = notes.client = clients.pop() if len(clients) == 1 else console.person.client
-    mailed = [(one.candidate.client, one.candidate.grant_id) for one in asked if one.why_not is None]
+    mailed = [one for one in asked if one.why_not is None]
     notes.details |= {"grants": len(mailed), "left_out": len(asked) - len(mailed)}
-    await write_down_each(console.request, console.container, Act.RECONSENT_SENT, console.person.caller, mailed)
+    await _write_down(console, mailed)
     part = _counted(asked, begun)
     return _done({"count": part.asked, "left": part.left, "client": client}, ids)
 
@@ -129,18 +129,27 @@ async def _send_part(
 ) -> Part:
     """Ask about one part."""
     looked_at: list[Asked] = []
+    asked = 0
     notes.details |= {"grants": 0, "left_out": 0}
     try:
         async for page in console.container.mails.requests.ask_all(client, after=after):
             looked_at += page
-            asked = sum(one.why_not is None for one in looked_at)
+            mailed = [one for one in page if one.why_not is None]
+            asked += len(mailed)
             # Page by page: whatever happens to the next one, these mails are asked for.
             notes.details |= {"grants": asked, "left_out": len(looked_at) - asked}
+            await _write_down(console, mailed)
             if len(looked_at) >= AT_ONCE:
                 return replace(_counted(looked_at, begun), last=page[-1].candidate)
     except ConfigurationError:
         raise not_there("client") from None
     return _counted(looked_at, begun)
+
+
+async def _write_down(console: Console, mailed: Sequence[Asked]) -> None:
+    """Write into the audit log which grants mails were asked for about, each in an entry of its own."""
+    grants = [(one.candidate.client, one.candidate.grant_id) for one in mailed]
+    await write_down_each(console.request, console.container, Act.RECONSENT_SENT, console.person.caller, grants)
 
 
 def _counted(looked_at: Sequence[Asked], begun: datetime | None) -> Part:
