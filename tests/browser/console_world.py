@@ -57,7 +57,18 @@ class ConsoleWorld:
     def open(self, page: Page, path: str) -> None:
         """Open a page of the console, signed in as an admin."""
         self.served.sign_in(page.context)
-        page.goto(self.served.url.rstrip("/") + path)
+        page.goto(self.address(path))
+
+    def address(self, path: str) -> str:
+        """Return a page's address."""
+        return self.served.url.rstrip("/") + path
+
+    def grant(self, subject: str) -> UUID:
+        """Return the grant of a subject."""
+        with psycopg.connect(self.installation.database_url) as connection:
+            found = connection.execute("SELECT id FROM grants WHERE subject = %s", (subject,)).fetchone()
+        assert found is not None
+        return UUID(str(found[0]))
 
     def state(self, grant_id: UUID) -> str:
         """Return a grant's state as the database has it."""

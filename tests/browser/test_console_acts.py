@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 
+import httpx
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.console_world import ConsoleWorld, console_world
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -225,3 +228,72 @@ def test_mails_to_many_go_on_by_themselves(page: Page, world: ConsoleWorld, monk
     [(asked,)] = world.installation.query("SELECT count(*) FROM reconsent_mails WHERE kind = 'operator'")
     # One entry for each request, and for each grant about which a mail was asked for.
     assert len(_audited(world, "reconsent.send")) - before == needing + 1 + asked
+
+
+def test_api_token_is_made_shown_once_and_revoked(page: Page, world: ConsoleWorld) -> None:
+    """A program is answered with what the page has shown, until it is revoked; the page never shows it again."""
+    world.open(page, "/access")
+    page.get_by_label("Who will hold it").fill("billing-service")
+    page.get_by_label("Role").select_option("reader")
+    page.get_by_label("Client").select_option("other")
+    page.get_by_role("button", name="Make a token").click()
+    made = page.get_by_role("region", name="This is the token")
+    token = made.locator("code").inner_text()
+
+    def status() -> int:
+        headers = {"Authorization": f"Bearer {token}"}
+        return httpx.get(world.address("/v1/grants"), headers=headers, trust_env=False).status_code
+
+    assert status() == 200
+    page.goto(page.url)
+    expect(made).to_have_count(0)
+    assert token not in page.content()
+    row = page.get_by_role("row", name=re.compile("^billing-service"))
+    expect(row).to_contain_text("reader")
+    expect(row).to_contain_text("other")
+
+    row.locator("summary", has_text="Revoke").click()
+    assert status() == 200
+    row.get_by_role("button", name="Revoke it").click()
+    _says(page, "Revoked.")
+    expect(row).to_have_count(0)
+    wait_until(lambda: status() == 401, 20, "the token is answered no more")
+    for act in ("api_token.make", "api_token.revoke"):
+        assert _audited(world, act) == ["done"]
+
+
+def test_somebody_elses_session_is_ended(page: Page, world: ConsoleWorld, browser: Browser) -> None:
+    """Whoever signs in meanwhile shows up by itself; “End” sends them back to where one signs in."""
+    world.open(page, "/access/sessions")
+    row = page.get_by_role("row", name=re.compile("^Grace"))
+    expect(row).to_have_count(0)
+    with browser.new_context() as elsewhere:
+        world.served.sign_in(elsewhere, name="Grace")
+        theirs = elsewhere.new_page()
+        theirs.goto(world.address("/clients"))
+        expect(theirs.get_by_role("heading", name="Clients")).to_be_visible()
+        row.get_by_role("button", name="End").click()
+        _says(page, "Ended.")
+        expect(row).to_have_count(0)
+        theirs.reload()
+        expect(theirs.get_by_role("heading", name="Sign in")).to_be_visible()
+    assert _audited(world, "session.end") == ["done"]
+
+
+@pytest.mark.parametrize(("button", "act"), [("Sign out", "sign_out"), ("Sign out everywhere", "sign_out.everywhere")])
+def test_whoever_signs_out_is_out(world: ConsoleWorld, browser: Browser, button: str, act: str) -> None:
+    """Signing out ends the session of this browser, or those of every browser; no other person's."""
+    with ExitStack() as windows:
+        here, there, others = (windows.enter_context(browser.new_context()).new_page() for _ in range(3))
+        for page, name in ((here, "Ada"), (there, "Ada"), (others, "Grace")):
+            world.served.sign_in(page.context, name=name)
+            page.goto(world.address("/clients"))
+        here.locator("summary", has_text="Ada").click()
+        here.get_by_role("button", name=button, exact=True).click()
+        expect(here.get_by_role("heading", name="Sign in")).to_be_visible()
+        here.go_back()
+        stays = (others,) if button == "Sign out everywhere" else (others, there)
+        for page in (here, there, others):
+            page.goto(world.address("/clients"))
+            expect(page.get_by_role("heading", level=1)).to_have_text("Clients" if page in stays else "Sign in")
+    assert _audited(world, act) == ["done"]
