@@ -17,9 +17,11 @@ from starlette.routing import Mount
 
 from tests.conftest import WebMaker
 from tests.support.api import api
+from tests.support.database import execute, rows
 from tests.support.running_web import RunningWeb
 from tests.support.sandbox_clients import adopt, register
-from tests.support.signing_in import signed_in
+from tests.support.signing_in import signed_in, somebody
+from worker.bootstrap import Container
 from worker.domain.roles import Everybody, Needed, Role
 from worker.sandbox.server import RunningSandbox
 from worker.web.app import create_web_app
@@ -27,7 +29,13 @@ from worker.web.app import create_web_app
 README: Final = Path(__file__).parents[2] / "README.md"
 API: Final = "/v1/"
 #: What the walk sends where a route wants more than its path, so that it comes to the act itself.
-FORMS: Final[Mapping[str, Mapping[str, str]]] = {}
+FORMS: Final[Mapping[str, Mapping[str, str]]] = {
+    "/access/tokens": {"name": "a walk's", "role": "token", "life": "30d"},
+    "/grants/{grant_id}/email": {"email": "owner@example.com"},
+}
+NOTHING_ELSE: Final[Mapping[str, str]] = {}
+#: Nobody connects there: mails are asked for, and no worker sends them.
+SMTP: Final = "smtp://127.0.0.1:9"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,16 +46,40 @@ class Deployed:
     our_grant: UUID
     their_grant: UUID
     their_subject: str
+    theirs: Mapping[str, str]  #: what else of theirs a path may name: a mail, an API token, a session
 
 
 @pytest.fixture
 def deployed(sandbox: RunningSandbox, make_web: WebMaker) -> Iterator[Deployed]:
     """Give a web process with two clients."""
     ours, theirs = register(sandbox, name="ours"), register(sandbox, name="foreign-client")
-    with make_web(ours.toml + theirs.toml, **ours.environment) as web:
+    with make_web(ours.toml + theirs.toml, smtp_url=SMTP, **ours.environment) as web:
         [(our_grant, _)] = web.run(adopt(web.container, sandbox, ours, due=False))
         [_, (their_grant, seeded)] = web.run(adopt(web.container, sandbox, theirs, 2, due=False))
-        yield Deployed(web=web, our_grant=our_grant, their_grant=their_grant, their_subject=seeded.account)
+        yield Deployed(
+            web=web,
+            our_grant=our_grant,
+            their_grant=their_grant,
+            their_subject=seeded.account,
+            theirs=web.run(belongings(web.container, their_grant, client="foreign-client")),
+        )
+
+
+async def belongings(container: Container, grant: UUID, *, client: str) -> Mapping[str, str]:
+    """Make a mail, an API token and a session of a client, and return their ids by their names in paths."""
+    mail_id = uuid4()
+    await execute(
+        container,
+        """
+        INSERT INTO reconsent_mails (id, grant_id, client, subject, death, kind, recipient, state)
+        SELECT :id, id, client, subject, now(), 'death', 'owner@example.com', 'refused' FROM grants WHERE id = :grant
+        """,
+        id=mail_id,
+        grant=grant,
+    )
+    token_id, _token = await container.api_access.create(Role.READER, client=client, name="of theirs")
+    session_id, _cookie = await container.sessions.begin(somebody(client=client), address=None, agent="test")
+    return {"mail_id": str(mail_id), "token_id": str(token_id), "session_id": str(session_id)}
 
 
 def table() -> dict[tuple[str, str], Needed]:
@@ -83,10 +115,12 @@ def test_readme_says_what_every_route_declares() -> None:
     assert table() == declared()
 
 
-def asked(http: httpx.Client, route: tuple[str, str], *, client: str, grant: UUID) -> httpx.Response:
-    """Call a route about a client and its grant; whatever else its path wants is made up."""
+def asked(
+    http: httpx.Client, route: tuple[str, str], *, client: str, grant: UUID, others: Mapping[str, str] = NOTHING_ELSE
+) -> httpx.Response:
+    """Call a route about a client, its grant and others of its belongings; what else its path wants is made up."""
     method, path = route
-    known = {"grant_id": str(grant), "client": client}
+    known = {**others, "grant_id": str(grant), "client": client}
     url = re.sub(r"\{(\w+)\}", lambda named: known.get(named[1]) or str(uuid4()), path)
     if not path.startswith(API):
         data = {**FORMS.get(path, {}), "client": client} if method == "POST" else None
@@ -100,7 +134,7 @@ def asked(http: httpx.Client, route: tuple[str, str], *, client: str, grant: UUI
     return http.request(method, url, json=body, params=query)
 
 
-def somebody(web: RunningWeb, path: str, role: Role, client: str | None = None) -> AbstractContextManager[httpx.Client]:
+def whoever(web: RunningWeb, path: str, role: Role, client: str | None = None) -> AbstractContextManager[httpx.Client]:
     """Return whoever asks for a path with a role: a program for the API, a person for a page."""
     return api(web, role, client=client) if path.startswith(API) else signed_in(web, role, client=client)
 
@@ -113,6 +147,13 @@ def is_let_in(answer: httpx.Response) -> bool:
     return answer.status_code not in {401, 403} and not is_sent_to_sign_in
 
 
+#: Where the client stands in a form or a query.
+NAMING_A_CLIENT: Final = {
+    ("GET", "/v1/access-token"),
+    ("POST", "/v1/grants"),
+    ("POST", "/grants/reconsent"),
+    ("POST", "/access/tokens"),
+}
 #: Those that need a role, in an order in which none ends what the next is about.
 WALKED: Final = sorted(
     ((route, Role(needs)) for route, needs in table().items() if needs is not Everybody.PUBLIC),
@@ -124,7 +165,7 @@ def test_every_route_lets_in_its_role_and_those_above_it(deployed: Deployed) -> 
     """Each route is called with each role and by nobody: whoever the table lets in is let in, and no one else."""
     for route, needs in WALKED:
         for role in Role:
-            with somebody(deployed.web, route[1], role) as http:
+            with whoever(deployed.web, route[1], role) as http:
                 answer = asked(http, route, client="ours", grant=deployed.our_grant)
             assert is_let_in(answer) == role.includes(needs), (route, role, answer.status_code)
         with httpx.Client(base_url=deployed.web.url, trust_env=False, timeout=60) as nobody:
@@ -134,15 +175,25 @@ def test_every_route_lets_in_its_role_and_those_above_it(deployed: Deployed) -> 
 def test_whoever_is_bound_to_a_client_reaches_nothing_of_another(deployed: Deployed) -> None:
     """An admin of one client is refused another's name, does not find its grants, and nowhere reads of either."""
     for (method, path), _needs in WALKED:
-        with somebody(deployed.web, path, Role.ADMIN, "ours") as http:
-            answer = asked(http, (method, path), client="foreign-client", grant=deployed.their_grant)
+        with whoever(deployed.web, path, Role.ADMIN, "ours") as http:
+            answer = asked(
+                http, (method, path), client="foreign-client", grant=deployed.their_grant, others=deployed.theirs
+            )
             assert deployed.their_subject not in answer.text, path
-            if "{grant_id}" in path:
+            if any(f"{{{name}}}" in path for name in ("grant_id", *deployed.theirs)):
                 assert answer.status_code == 404, (method, path)
-            elif "{client}" in path or path == "/v1/access-token" or (method, path) == ("POST", "/v1/grants"):
+            elif "{client}" in path or (method, path) in NAMING_A_CLIENT:
                 assert answer.status_code in {403, 404}, (method, path)
             if method == "GET" and not path.startswith(API):
                 assert "foreign-client" not in answer.text, path
-    before = deployed.web.run(deployed.web.container.grants.show(deployed.their_grant))
+    container = deployed.web.container
+    before = deployed.web.run(container.grants.show(deployed.their_grant))
     assert before is not None
-    assert (before.state, before.generation) == ("active", 0)
+    assert (before.state, before.generation, before.email) == ("active", 0, None)
+    query = """
+        SELECT (SELECT count(*) FROM reconsent_mails),
+               (SELECT count(*) FROM api_tokens WHERE client = 'foreign-client' AND revoked_at IS NULL),
+               (SELECT count(*) FROM sessions WHERE client = 'foreign-client')
+    """
+    [kept] = deployed.web.run(rows(container, query))
+    assert tuple(kept) == (1, 1, 1)
