@@ -61,6 +61,37 @@ def test_a_grant_page_advises_what_can_be_done(make_web: WebMaker) -> None:
     assert "Send its owner a re-consent mail" not in pages[2]
 
 
+def test_a_consent_that_ends_soon_leads_to_its_owner(make_web: WebMaker) -> None:
+    """Where the button is offered, the page says why; then that a mail is on its way, and when the owner was mailed."""
+    with make_web(CONFIGURATION, smtp_url=SMTP) as web, signed_in(web) as http:
+        grant_id = refused(web, 0)
+        assert "its consent ends soon" not in http.get(f"/grants/{grant_id}").text
+        ending = """
+            INSERT INTO reconsent_mails (id, grant_id, client, subject, death, kind, recipient, state)
+            SELECT gen_random_uuid(), id, client, subject, now() + interval '6 days', 'expiring', email, 'noted'
+              FROM grants
+        """
+        web.run(execute(web.container, ending))
+        before = http.get(f"/grants/{grant_id}").text
+        http.post(f"/grants/{grant_id}/reconsent")
+        asked = http.get(f"/grants/{grant_id}").text
+        sending = """
+            UPDATE reconsent_mails
+               SET state = 'sent', message_id = gen_random_uuid(), sent_at = now() - interval '1 hour'
+             WHERE kind = 'operator'
+        """
+        web.run(execute(web.container, sending))
+        mailed = http.get(f"/grants/{grant_id}").text
+    for page, said in (
+        (before, "Send its owner a re-consent mail."),
+        (asked, "Nothing to do: a mail to its owner is on its way."),
+        (mailed, "has not come back yet. You can mail again."),
+    ):
+        assert "Kept alive, but its consent ends soon" in page
+        assert said in page
+    assert ("Send re-consent mail" in before, "Send re-consent mail" in asked) == (True, False)
+
+
 def test_an_owners_address_is_set(make_web: WebMaker) -> None:
     """An address is set, corrected and taken away; what is none changes nothing, and each is in the audit log."""
     with make_web(CONFIGURATION) as web, signed_in(web, Role.OPERATOR) as http:

@@ -13,7 +13,7 @@ from worker.domain.reconsent import EXPLAINED, WhyNot
 from worker.storage.client_status import Hold
 from worker.storage.grants import GrantView
 from worker.web.verdict import Tone
-from worker.web.words import day, plain_reason
+from worker.web.words import ago, day, plain_reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +33,11 @@ class Surroundings:
     provider: str | None  #: its name for people; None: the client is not configured
     hold: Hold | None  #: what holds its client back
     why_no_mail: WhyNot | None  #: why its owner would not be mailed now
-    mailed_at: datetime | None  #: when the last mail about it went out
+    mailed_at: datetime | None  #: when its owner was last mailed; None: no mail about this death or end went out
+    ends_at: datetime | None  #: when its consent ends, where that is soon and no refresh moves it
     strikes: int  #: refusals in a row after which its owner is asked
     sends: bool  #: whether there is a mail server
+    now: datetime  #: the database's clock
 
 
 _Cause = Callable[[str, str], str]
@@ -64,8 +66,8 @@ def standing(grant: GrantView, around: Surroundings) -> Standing:
                 tone=Tone.WATCH,
                 headline="In doubt",
                 cause=plain_reason(grant.state_reason),
-                todo="Nothing to do: a worker presents it again when that harms least, and the answer decides. The "
-                "stored access token serves meanwhile.",
+                todo="Nothing to do: a worker presents it again when that harms least, and the answer decides. "
+                f"{_meanwhile(grant.access_expires_at, around.now)}",
             )
         case GrantState.SUSPECT:
             return Standing(
@@ -93,7 +95,8 @@ def standing(grant: GrantView, around: Surroundings) -> Standing:
             )
 
 
-def _active(grant: GrantView, around: Surroundings) -> Standing:
+def _hindered(grant: GrantView, around: Surroundings) -> Standing | None:
+    """Return how a grant stands that nobody refreshes for now, whatever it is itself; None: it is refreshed."""
     if around.provider is None:
         return Standing(
             tone=Tone.BAD,
@@ -106,6 +109,19 @@ def _active(grant: GrantView, around: Surroundings) -> Standing:
         why = "An operator has paused it." if hold.paused_by_operator else plain_reason(hold.breaker_reason)
         headline = f"Not refreshed for now: client {grant.client} is held back"
         return Standing(tone=Tone.BAD, headline=headline, cause=why, todo="See the client.")
+    return None
+
+
+def _active(grant: GrantView, around: Surroundings) -> Standing:
+    if (hindered := _hindered(grant, around)) is not None:
+        return hindered
+    if around.ends_at is not None:  # before what else is the matter: coming back mends that too
+        return Standing(
+            tone=Tone.WATCH,
+            headline="Kept alive, but its consent ends soon",
+            cause=f"{around.provider} ends it on {day(around.ends_at)}; no refresh moves that.",
+            todo=_ask(around),
+        )
     if grant.strikes:
         left = max(around.strikes - grant.strikes, 1)
         return Standing(
@@ -136,19 +152,27 @@ def _needs_owner(grant: GrantView, around: Surroundings) -> Standing:
     provider, at = around.provider or "The provider", day(grant.state_since)
     death = _DEATHS.get(grant.state_reason or "")
     cause = death(at, provider) if death is not None else plain_reason(grant.state_reason)
-    return Standing(tone=Tone.WATCH, headline="Needs its owner", cause=cause, todo=_ask(around, grant.state_since))
+    return Standing(tone=Tone.WATCH, headline="Needs its owner", cause=cause, todo=_ask(around))
 
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-def _ask(around: Surroundings, died_at: datetime) -> str:
+def _meanwhile(ends_at: datetime | None, now: datetime) -> str:
+    """Say whether the stored access token is given out; one whose end is not known never is."""
+    if ends_at is None:
+        return "No access token is given out meanwhile: when the stored one ends is not known."
+    if ends_at <= now:
+        return "No access token is given out meanwhile: the stored one has ended."
+    return f"The stored access token serves meanwhile; it ends {ago(ends_at, now)}."
+
+
+def _ask(around: Surroundings) -> str:
     if not around.sends:
         return "No mail can be sent: set EVERGRANT_SMTP_URL and EVERGRANT_MAIL_FROM, or tell its owner another way."
-    mailed = around.mailed_at is not None and around.mailed_at >= died_at
     match around.why_no_mail:
-        case None if mailed:
+        case None if around.mailed_at is not None:
             return f"Its owner was mailed on {day(around.mailed_at)} and has not come back yet. You can mail again."
         case None:
             return "Send its owner a re-consent mail."

@@ -49,13 +49,16 @@ async def show_grant(
     given = await container.audit.list(grant_id=grant_id, act=Act.ACCESS_TOKEN_GIVEN, limit=1)
     asked = await container.mails.requests.ask([grant_id], Asker.OPERATOR_BY_NAME, dry_run=True)
     mail = asked[0] if asked else None
+    addressee = mail.candidate.addressee if mail is not None else None
     around = Surroundings(
         provider=_name(client),
         hold=await container.statuses.hold(grant.client),
         why_no_mail=mail.why_not if mail is not None else None,
-        mailed_at=mail.candidate.addressee.last_sent_at if mail is not None else None,
+        mailed_at=addressee.last_sent_at if addressee is not None and addressee.sent else None,
+        ends_at=mail.candidate.death if mail is not None and mail.candidate.addressee.ends_soon else None,
         strikes=client.provider.facts.strikes if client is not None else DEFAULT_STRIKES,
         sends=container.mails.requests.sends,
+        now=history.now,
     )
     return console.show(
         "grant.html",
@@ -64,7 +67,7 @@ async def show_grant(
         provider=around.provider,
         standing=standing(grant, around),
         acts=_acts(grant, mail, sends=container.mails.requests.sends) if console.person.may(Role.OPERATOR) else (),
-        recipient=mail.candidate.addressee.recipient if mail is not None else None,
+        recipient=addressee.recipient if addressee is not None else None,
         facts=provider_facts(client) if client is not None else (),
         timeline=timeline(grant, history, audited, before=before, limit=_SHOWN),
         given=given[0] if given else None,
