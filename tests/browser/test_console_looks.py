@@ -170,8 +170,11 @@ def test_list_is_searched_sorted_and_paged_in_its_address(page: Page, world: Con
     assert "state=active" in page.url
     assert "sort=-due" in page.url
 
+    many = page.get_by_role("link", name="Mail all that need their owner …")
+    expect(many).to_have_count(1)
     page.goto(f"{world.served.url}grants?reason=rotation_reply_lost")
     expect(rows).to_have_count(1)
+    expect(many).to_have_count(0)  # it would be about more than is shown
 
 
 def test_grant_tells_its_life_and_what_to_do(page: Page, world: ConsoleWorld) -> None:
@@ -220,9 +223,11 @@ def test_reader_is_shown_no_button_that_would_refuse(page: Page, world: ConsoleW
 
 
 def test_person_of_one_client_sees_no_other(page: Page, world: ConsoleWorld, complaints: list[str]) -> None:
-    """Lists hold one client's alone, and another client's grant, client and webhooks are not shown."""
+    """Lists hold one client's alone; another's grant and client, and webhooks, are neither shown nor led to."""
     world.served.sign_in(page.context, Role.ADMIN, client="other")
     page.goto(f"{world.served.url}grants")
+    places = page.get_by_role("navigation", name="Console").get_by_role("link")
+    expect(places).to_have_text(["Overview", "Grants", "Clients", "Mails", "Access"])
     expect(page.locator("tbody tr").first).to_contain_text("other")
     assert page.locator("tbody").inner_text().count(world.client) == 0
     for path in (f"grants/{world.alive}", f"clients/{world.client}", "webhooks"):
