@@ -135,6 +135,7 @@ def fill(rows: Rows, connection: psycopg.Connection[tuple[object, ...]], client:
         ([dead, hostile],),
     )
     rows.open_breaker("other", reason="connect", code=HOSTILE)
+    connection.execute("UPDATE client_status SET braked_at = now() - interval '3 hours' WHERE client = 'other'")
     connection.execute("INSERT INTO webhook_endpoints (name, url_fingerprint, read_until) VALUES ('former', 'none', 0)")
     connection.execute(
         """

@@ -151,6 +151,23 @@ def test_client_is_tried_paused_and_resumed(page: Page, world: ConsoleWorld) -> 
     assert _audited(world, "client.test") == ["done", "failed"]
 
 
+def test_the_deaths_of_a_braked_client_are_said_to_be_real(page: Page, world: ConsoleWorld) -> None:
+    """It is asked whether that is sure, for owners are mailed; then the brake is off, and stays off for a while."""
+    world.installation.query(
+        f"INSERT INTO client_status (client, braked_at) VALUES ('{world.client}', now())"
+        " ON CONFLICT (client) DO UPDATE SET braked_at = now()"
+    )
+    world.open(page, f"/clients/{world.client}")
+    expect(page.get_by_role("region", name="What holds it back")).to_contain_text("Brake on")
+    page.locator("summary", has_text="The deaths are real …").click()
+    expect(page.get_by_text("Mails cannot be called back.")).to_be_visible()
+    page.get_by_role("button", name="Let them die").click()
+    _says(page, "Resumed.")
+    expect(page.get_by_role("heading", name="Nothing holds it back")).to_be_visible()
+    status = "SELECT braked_at, brake_overruled_at > now() - interval '1 minute' FROM client_status"
+    assert world.installation.query(f"{status} WHERE client = '{world.client}'") == [(None, True)]
+
+
 def test_failed_mail_is_sent_again(page: Page, world: ConsoleWorld) -> None:
     """What the mail server refused stands there with its words; “Resend” asks for another, or says why not."""
     world.open(page, "/mails?show=failed")
