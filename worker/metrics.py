@@ -73,9 +73,11 @@ class Metrics:
         # Their number is bounded: the configuration's clients, and two closed lists.
         self._series = cache(self._refresh_series)
         self._rotated = cache(lambda client: self._series(client, "rotated", Reason.OK))
+        self._died = cache(lambda client: self.refresh.labels(client, "in_doubt", Reason.WORKER_DIED.value))
         self.refresh = Counter(
             "evergrant_refresh_total",
-            "Refresh attempts by what came of them; superseded: not stored, for the grant had changed meanwhile.",
+            "Refresh attempts by what came of them; superseded: not stored, for the grant had changed meanwhile; "
+            "worker_died: counted for a worker that was gone, and once more if its answer comes after all.",
             ["client", "outcome", "reason"],
             registry=registry,
         )
@@ -205,6 +207,8 @@ class Metrics:
         """
         for client in clients:
             self._series(client, "rotated", Reason.OK)
+            # Many come at once when a worker is killed: of a series that begins with them, no rate sees any.
+            self._died(client)
             self.grants_revived.labels(client)
             for resolution in _RESOLUTIONS:
                 self.in_doubt.labels(client, resolution)
@@ -266,8 +270,13 @@ class Metrics:
         self.scan_duration.observe(seconds)
 
     def rescued(self, rescued: Rescued) -> None:
-        """Count leases that were ended for dead workers, and the grants that died of it."""
+        """Count leases that were ended for dead workers, the doubts they left, and the grants that died of it.
+
+        A grant that is given up at once was left in doubt as well: nobody has read what its refresh token brought.
+        """
         self.leases_rescued.inc(rescued.leases)
+        for client in (*rescued.in_doubt, *rescued.given_up):
+            self._died(client).inc()
         for client in rescued.given_up:
             self.grants_dead.labels(client, "rotation_reply_lost").inc()
             self.in_doubt.labels(client, "reconsent_required").inc()

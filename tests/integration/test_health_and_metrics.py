@@ -150,6 +150,7 @@ def test_metrics_count_what_happened(sandbox: RunningSandbox, make_web: WebMaker
     assert sample(scrape, "evergrant_settle_duration_seconds_count") == 8
     assert sample(scrape, "evergrant_grants_dead_total", client="dying", reason="invalid_grant") == 1
     assert sample(scrape, "evergrant_leases_rescued_total") == 1
+    assert sample(scrape, "evergrant_refresh_total", client="lost", outcome="in_doubt", reason="worker_died") == 1
     assert sample(scrape, "evergrant_rotated_tokens_lost_total") == 0
     assert sample(scrape, "evergrant_superseded_total") == 0
     assert (sample(scrape, "evergrant_last_scan_timestamp_seconds") or 0) >= before - 1

@@ -20,6 +20,7 @@ from tests.support.scraping import sample
 from worker.exposition import exposition
 from worker.metrics import MAIL_OUTCOMES, Metrics
 from worker.sandbox.server import RunningSandbox
+from worker.storage.rescue import Rescued
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 #: Counts what it is told to on standard input, as a worker process does, and answers each time.
@@ -103,18 +104,34 @@ def test_two_web_replicas_show_the_same_gauges(sandbox: RunningSandbox, make_web
 
 
 def test_series_of_configured_clients_begin_at_zero() -> None:
-    """A rate sees the first rotation, death, doubt and mail of a client, for its series were there before."""
+    """A rate sees the first rotation, death, doubt, mail and killed worker of a client: its series were there before."""
     registry = CollectorRegistry()
     metrics = Metrics(registry, lambda: 0.0)
     metrics.expect(["acme"], mails=True)
     scrape = exposition(registry, "")[0].decode()
 
     assert sample(scrape, "evergrant_refresh_total", client="acme", outcome="rotated", reason="ok") == 0
+    assert sample(scrape, "evergrant_refresh_total", client="acme", outcome="in_doubt", reason="worker_died") == 0
     assert sample(scrape, "evergrant_grants_dead_total", client="acme", reason="invalid_grant") == 0
     assert sample(scrape, "evergrant_in_doubt_total", client="acme", resolution="reconsent_required") == 0
     assert sample(scrape, "evergrant_rotation_lag_seconds_count", client="acme") == 0
     for outcome in MAIL_OUTCOMES:
         assert sample(scrape, "evergrant_reconsent_mails_total", client="acme", outcome=outcome) == 0
+
+
+def test_each_doubt_that_a_killed_worker_left_is_an_outcome() -> None:
+    """A rescue counts a refresh in doubt for each grant of each client, for those too that are given up at once."""
+    registry = CollectorRegistry()
+    Metrics(registry, lambda: 0.0).rescued(Rescued(leases=5, in_doubt=("acme", "acme", "other"), given_up=("acme",)))
+    scrape = exposition(registry, "")[0].decode()
+
+    counted = {
+        client: sample(scrape, "evergrant_refresh_total", client=client, outcome="in_doubt", reason="worker_died")
+        for client in ("acme", "other")
+    }
+    assert counted == {"acme": 3, "other": 1}
+    assert sample(scrape, "evergrant_leases_rescued_total") == 5
+    assert sample(scrape, "evergrant_grants_dead_total", client="acme", reason="rotation_reply_lost") == 1
 
 
 def test_openmetrics_has_exemplars_with_traces() -> None:

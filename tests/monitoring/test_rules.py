@@ -9,6 +9,7 @@ from collections import defaultdict
 import pytest
 
 from tests.monitoring.prometheus_tools import DEPLOY, RULE_TESTS, RULES, program, read_rule_tests, read_rules
+from worker.storage.client_figures import COUNTED_AT_MOST
 
 ALERTS = [rule for rule in read_rules() if rule.alert is not None]
 
@@ -59,3 +60,9 @@ def test_each_alert_has_a_summary_a_severity_and_a_section_of_the_runbook() -> N
         assert rule.annotations["runbook_url"] == f"deploy/runbook.md#{rule.name.lower()}"
         said = re.findall(r"^\*\*(Means\.|Look\.|Do\.|Do not)\*\*", sections[rule.name], re.MULTILINE)
         assert said == ["Means.", "Look.", "Do.", "Do not"], rule.name
+
+
+def test_an_alert_on_growth_knows_where_counting_stops() -> None:
+    """A count of overdue grants that stands at its bound is taken for one that grows."""
+    [growing] = [rule for rule in ALERTS if rule.name == "EvergrantOverdueGrowing"]
+    assert f"client:evergrant_overdue_grants:max >= {COUNTED_AT_MOST}\n" in growing.expression
