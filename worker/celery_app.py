@@ -21,7 +21,7 @@ from worker.configuration import load_configuration
 from worker.consumer import consumer_closed
 from worker.domain.errors import ConfigurationError, EvergrantError
 from worker.logging import configure_logging, get_logger
-from worker.probes import Probes
+from worker.probes import Probes, port_in_use
 from worker.runtime import Runtime
 from worker.settings import Settings
 from worker.start_checks import check_start
@@ -170,10 +170,7 @@ def _serve_probes(complaints: Callable[[], Sequence[str]], checks: Callable[[], 
     try:
         Probes(port, REGISTRY, complaints=complaints, checks=checks)
     except OSError as error:
-        raise ConfigurationError(
-            f"EVERGRANT_METRICS_PORT: cannot listen on port {port}: {error.strerror}; "
-            "give each process of a machine a port of its own"
-        ) from None
+        raise port_in_use(port, error) from None
 
 
 @signals.worker_ready.connect

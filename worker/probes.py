@@ -1,6 +1,7 @@
 """What a worker or beat says of itself on EVERGRANT_METRICS_PORT: `/healthz`, `/readyz` and `/metrics`.
 
-It runs in threads of its own, so that it answers while everything else is busy, or stuck.
+The web process says the same there, by its own application (`worker.web.own_port`). This runs in threads of its own, so
+that it answers while everything else is busy, or stuck.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
+from worker.domain.errors import ConfigurationError
 from worker.exposition import exposition
 from worker.readiness import is_ready
 
@@ -43,6 +45,14 @@ def ready_answer(checks: dict[str, str]) -> Answer:
     if is_ready(checks):
         return Answer(status=HTTPStatus.OK, body={"status": "ok", "checks": checks})
     return Answer(status=HTTPStatus.SERVICE_UNAVAILABLE, body={"status": "unavailable", "checks": checks})
+
+
+def port_in_use(port: int, error: OSError) -> ConfigurationError:
+    """Return what is said of EVERGRANT_METRICS_PORT where nothing can listen on it."""
+    return ConfigurationError(
+        f"EVERGRANT_METRICS_PORT: cannot listen on port {port}: {error.strerror}; "
+        "give each process of a machine a port of its own"
+    )
 
 
 class Probes:

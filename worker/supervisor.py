@@ -35,8 +35,8 @@ _STOP_SECONDS: Final = 30.0
 #: Seconds in which the web process answers, or something is wrong.
 _START_SECONDS: Final = 60.0
 _WRONG_SETUP: Final = 2
-#: A port that only one of the processes could have; the web process serves what all of them count.
-_ONE_PROCESS_EACH: Final = "EVERGRANT_METRICS_PORT"
+#: A port that only one of the processes can have: the web process, which serves what all of them count.
+_OF_THE_WEB_PROCESS: Final = "EVERGRANT_METRICS_PORT"
 
 log = get_logger("evergrant.up")
 
@@ -69,6 +69,15 @@ def port_is_free(port: int) -> bool:
     return True
 
 
+def environment_of(name: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what one of the processes gets of the environment that they share."""
+    return {
+        variable: value
+        for variable, value in environment.items()
+        if name == "web" or not variable.startswith(_OF_THE_WEB_PROCESS)
+    }
+
+
 class Supervisor:
     """Runs the processes until told to stop.
 
@@ -77,6 +86,7 @@ class Supervisor:
         services: the embedded servers beneath them.
         home: EVERGRANT_HOME_DIR; shared metrics lie below it.
         port: the web process's.
+        metrics_port: where it serves metrics; None: on the same one.
         demo: the demo's files, with `--demo`.
         sign_in: makes a link that signs the first operator in.
         say: prints a line for the person at the terminal.
@@ -90,6 +100,7 @@ class Supervisor:
         services: EmbeddedServices,
         home: Path,
         port: int,
+        metrics_port: int | None,
         demo: DemoFiles | None,
         sign_in: Callable[[], Secret],
         say: Callable[[str], None],
@@ -98,10 +109,10 @@ class Supervisor:
         shutil.rmtree(metrics, ignore_errors=True)
         metrics.mkdir()
         # Counters of all these processes are summed in one scrape of the web process.
-        alone = {name: value for name, value in environment.items() if not name.startswith(_ONE_PROCESS_EACH)}
-        self._environment = {**alone, "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
+        self._environment = {**environment, "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
         self._services = services
         self._port = port
+        self._metrics_port = port if metrics_port is None else metrics_port
         self._demo = demo
         self._sign_in = sign_in
         self._say = say
@@ -141,7 +152,7 @@ class Supervisor:
         self._running[program.name] = start_bound(
             program.argv,
             death_signal=signal.SIGKILL,
-            env=self._environment,
+            env=environment_of(program.name, self._environment),
             cwd=Path.cwd(),
             log_path=program.log_path,
         )
@@ -155,7 +166,7 @@ class Supervisor:
                     "",
                     f"  Evergrant is up:  {address}/",
                     f"  sign in:          {self._sign_in().reveal()}",
-                    f"  metrics:          {address}/metrics",
+                    f"  metrics:          http://127.0.0.1:{self._metrics_port}/metrics",
                     *([f"  owners' mails:    {self._demo.mails_url}/"] if self._demo is not None else []),
                     "  The link signs in once, within an hour; `evergrant console link` prints another one.",
                     "  Ctrl-C stops everything.",

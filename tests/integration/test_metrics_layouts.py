@@ -104,7 +104,7 @@ def test_two_web_replicas_show_the_same_gauges(sandbox: RunningSandbox, make_web
 
 
 def test_series_of_configured_clients_begin_at_zero() -> None:
-    """A rate sees the first rotation, death, doubt, mail and killed worker of a client: its series were there before."""
+    """A rate sees a client's first rotation, death, doubt, mail and killed worker: their series were there before."""
     registry = CollectorRegistry()
     metrics = Metrics(registry, lambda: 0.0)
     metrics.expect(["acme"], mails=True)

@@ -15,7 +15,7 @@ from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 from worker.beat import STUCK_SECONDS, Pulse
 from worker.domain.secret import Secret
-from worker.supervisor import free_port
+from worker.supervisor import environment_of, free_port
 
 _STARTS_WITHIN = 60.0  # seconds; a process takes two or three
 
@@ -104,3 +104,52 @@ def test_health_asks_for_a_port(tmp_path: Path) -> None:
     """Without a port the command says how to give one, and that it was used wrongly."""
     ended = CommandLine(folder=tmp_path).run("health")
     assert (ended.code, "--port" in ended.err) == (2, True)
+
+
+def test_web_serves_metrics_on_a_port_of_their_own(
+    database_url: str, broker_url: str, keys: Secret, tmp_path: Path
+) -> None:
+    """Metrics are on EVERGRANT_METRICS_PORT alone, probes on both ports, and pages on the other one alone."""
+    pages, metrics = free_port(), free_port()
+    with deployed(
+        tmp_path,
+        database_url=database_url,
+        broker_url=broker_url,
+        keys=keys,
+        configuration="",
+        workers=0,
+        beats=0,
+        EVERGRANT_METRICS_PORT=str(metrics),
+    ) as deployment:
+        deployment.start("web", "web", "--port", str(pages))
+        wait_until(lambda: answer(metrics, "readyz")[0] == 200, _STARTS_WITHIN, "web is ready")
+
+        served = families(answer(metrics, "metrics")[1])
+        assert (served["evergrant_refresh_total"], served["evergrant_database_reachable"]) == ("counter", "gauge")
+        assert answer(pages, "healthz") == answer(metrics, "healthz")
+        assert answer(pages, "readyz")[0] == 200
+        for path in ("metrics", "metrics?x=1", "metrics%0A", "metrics/"):
+            assert answer(pages, path) == (404, '{"status":"not found"}'), path
+        asked_for = httpx.get(
+            f"http://127.0.0.1:{pages}/metrics", headers={"Host": f"127.0.0.1:{metrics}"}, trust_env=False
+        )
+        assert asked_for.status_code == 404, "whatever a request says of itself"
+        assert answer(pages, "sign-in")[0] == 200
+        for path in ("sign-in", "v1/grants", "", "static/console.css"):
+            assert answer(metrics, path)[0] == 404, path
+
+        # Neither port can be had twice, and whoever tries is told which setting to change.
+        command_line = CommandLine(folder=tmp_path).having(
+            **{name: value for name, value in deployment.environment.items() if name.startswith("EVERGRANT_")}
+        )
+        for port in (free_port(), metrics):
+            ended = command_line.run("web", "--port", str(port))
+            assert (ended.code, "EVERGRANT_METRICS_PORT" in ended.err) == (2, True), ended.err
+
+
+def test_of_several_processes_the_web_process_has_the_port() -> None:
+    """Processes that share an environment do not contend for one port."""
+    shared = {"EVERGRANT_METRICS_PORT": "9100", "EVERGRANT_KEYS": "k1:x"}
+    assert environment_of("web", shared) == shared
+    for name in ("worker", "beat", "sandbox", "demo"):
+        assert environment_of(name, shared) == {"EVERGRANT_KEYS": "k1:x"}, name

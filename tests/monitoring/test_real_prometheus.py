@@ -84,25 +84,24 @@ def beside(home: Path) -> Iterator[dict[str, str]]:
     own = home.parent / "beside.toml"
     webhook = '\n[webhooks.nobody]\nurl = "https://nobody.example/"\nsecret = "env:WEBHOOK_SECRET"\n'
     own.write_text(Path(environment["EVERGRANT_CONFIG"]).read_text(encoding="utf-8") + webhook, encoding="utf-8")
-    worker, web = free_port(), free_port()
+    worker, web, replica = free_port(), free_port(), free_port()
     environment |= {
         "EVERGRANT_CONFIG": str(own),
-        "EVERGRANT_METRICS_PORT": str(worker),
         "WEBHOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     }
     started = [
         start_bound(
             (sys.executable, "-m", "worker.cli", *command),
             death_signal=signal.SIGKILL,
-            env=environment,
+            env={**environment, "EVERGRANT_METRICS_PORT": str(metrics)},
             cwd=ROOT,
             log_path=home.parent / f"beside-{command[0]}.log",
         )
-        for command in (("worker",), ("web", "--port", str(web)))
+        for metrics, command in ((worker, ("worker",)), (replica, ("web", "--port", str(web))))
     ]
     try:
         wait_until(lambda: _is_ready(worker) and _is_ready(web), 60.0, "the processes beside the demo are ready")
-        yield {"worker": f"127.0.0.1:{worker}", "replica": f"127.0.0.1:{web}"}
+        yield {"worker": f"127.0.0.1:{worker}", "replica": f"127.0.0.1:{replica}"}
     finally:
         for process in started:
             process.send_signal(signal.SIGTERM)

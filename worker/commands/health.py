@@ -23,7 +23,7 @@ def health(
 ) -> None:
     """Ask a worker, beat or web process on this machine how it is: exit code 0, or 1 and the reason.
 
-    Workers and beat listen on EVERGRANT_METRICS_PORT, the web process on the port that it serves.
+    All of them listen on EVERGRANT_METRICS_PORT where it is set, the web process on the port that it serves as well.
 
     Example: evergrant health --port 9100 --ready
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
@@ -11,7 +13,9 @@ from prometheus_client import REGISTRY
 
 from worker.bootstrap import create_container, read_settings
 from worker.collector import spare_what_is_loaded
+from worker.domain.errors import ConfigurationError
 from worker.logging import configure_logging
+from worker.probes import port_in_use
 from worker.start_checks import check_start
 
 
@@ -43,6 +47,8 @@ def web(
 ) -> None:
     """Serve the consent endpoints, the page, health and metrics.
 
+    With EVERGRANT_METRICS_PORT set, metrics are served there alone, and health on both ports.
+
     Example: evergrant web --host 0.0.0.0 --port 8080
     """
     import uvicorn  # noqa: PLC0415 -- likewise
@@ -52,11 +58,41 @@ def web(
     settings = read_settings()
     configure_logging(settings.log_format, settings.log_level)
     check_start(settings)
-    app = create_web_app(lambda: create_container(settings, name="evergrant web", registry=REGISTRY))
+    own = None if settings.metrics_port is None else _listener(settings.metrics_port, taken=port)
+    app = create_web_app(
+        lambda: create_container(settings, name="evergrant web", registry=REGISTRY),
+        metrics_port=None if own is None else own.getsockname()[1],
+    )
     spare_what_is_loaded()
     # Query strings of the consent routes hold codes and states: there is no access log to hold them. What a proxy says
     # is `worker.web.client_address`'s matter: uvicorn would believe whatever else runs on this machine.
-    uvicorn.run(app, host=host, port=port, log_config=None, access_log=False, server_header=False, proxy_headers=False)
+    config = uvicorn.Config(
+        app, host=host, port=port, log_config=None, access_log=False, server_header=False, proxy_headers=False
+    )
+    # One application on one loop, whichever port was asked: `uvicorn.run` knows of one port only.
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(None if own is None else [config.bind_socket(), own])
+
+
+def _listener(port: int, *, taken: int) -> socket.socket:
+    """Listen on EVERGRANT_METRICS_PORT, on all addresses, as workers and beat do.
+
+    Args:
+        port: 0: a free one.
+        taken: the port that pages are served on.
+
+    Raises:
+        ConfigurationError: when it is that port, or in use.
+
+    """
+    if port == taken != 0:
+        raise ConfigurationError(
+            f"EVERGRANT_METRICS_PORT: port {port} is the one that pages are served on; choose another"
+        )
+    try:
+        return socket.create_server(("", port))
+    except OSError as error:
+        raise port_in_use(port, error) from None
 
 
 def _celery(app: Any, command: str, *options: str) -> NoReturn:  # noqa: ANN401 -- Celery ships no types

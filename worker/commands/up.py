@@ -78,6 +78,7 @@ def up(
                 services=services,
                 home=home,
                 port=port,
+                metrics_port=started.metrics_port,
                 demo=files,
                 sign_in=lambda: _first_link(started, environment),
                 say=_say,

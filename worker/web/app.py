@@ -19,6 +19,7 @@ from worker.web.api.application import add_api
 from worker.web.console import application as console_pages
 from worker.web.gauges import DatabaseGauges
 from worker.web.headers import SecurityHeaders
+from worker.web.own_port import OwnPort
 from worker.web.pages import Pages
 from worker.web.sign_in_rate import SignInRate
 
@@ -36,12 +37,15 @@ ROUTERS: Final = (
 )
 
 
-def create_web_app(create: Callable[[], Container], registry: CollectorRegistry = REGISTRY) -> FastAPI:
+def create_web_app(
+    create: Callable[[], Container], registry: CollectorRegistry = REGISTRY, *, metrics_port: int | None = None
+) -> FastAPI:
     """Create the application.
 
     Args:
         create: makes the container, on the loop that serves.
         registry: what `/metrics` shows of this process.
+        metrics_port: where `/metrics` is served instead, and the probes as well; None: there is one port for all.
 
     """
 
@@ -74,6 +78,8 @@ def create_web_app(create: Callable[[], Container], registry: CollectorRegistry 
     app.state.pages = Pages(HERE / "templates")
     app.state.registry = registry
     app.state.sign_in_rate = SignInRate()
+    if metrics_port is not None:
+        app.add_middleware(OwnPort, port=metrics_port)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(AccessLog)
     for router in ROUTERS:
