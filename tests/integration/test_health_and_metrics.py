@@ -197,6 +197,49 @@ def test_counters_are_served_without_the_database(
     assert sample(scrape.text, "evergrant_database_reachable") == 0
 
 
+@pytest.mark.parametrize(
+    ("broken", "lost"),
+    [
+        ("ALTER TABLE webhook_endpoints RENAME TO elsewhere", "evergrant_webhook_waiting"),
+        ("ALTER TABLE client_status RENAME TO elsewhere", "evergrant_grants"),
+    ],
+)
+def test_a_query_that_fails_costs_its_own_gauges_only(
+    sandbox: RunningSandbox, make_web: WebMaker, http: httpx.Client, broken: str, lost: str
+) -> None:
+    """The database that refuses one statement is not away, and the other gauges are served."""
+    client = register(sandbox)
+    webhook = '[webhooks.nobody]\nurl = "https://nobody.example/"\nsecret = "env:WEBHOOK_SECRET"\n'
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    with make_web(client.toml + webhook, **client.environment, WEBHOOK_SECRET=secret) as web:
+        web.run(execute(web.container, broken))
+
+        scrape = http.get(f"{web.url}/metrics")
+
+    gauges = {
+        "evergrant_grants",
+        "evergrant_webhook_waiting",
+        "evergrant_oldest_snapshot_transactions",
+        "evergrant_workers",
+    }
+    assert scrape.status_code == 200
+    assert gauges - set(families(scrape.text)) == {lost}
+    assert sample(scrape.text, "evergrant_database_reachable") == 1
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_database_that_does_not_answer_is_away_whether_workers_are_counted_or_not(
+    make_web: WebMaker, http: httpx.Client, database_url: str, counts: bool
+) -> None:
+    """No part that asks nothing stands for an answer."""
+    with (
+        TcpProxy(database_url) as database,
+        make_web(f"[worker]\nsession_lock = {str(counts).lower()}", database=database.url) as web,
+    ):
+        database.refuse()
+        assert sample(http.get(f"{web.url}/metrics").text, "evergrant_database_reachable") == 0
+
+
 @pytest.fixture
 def page(make_web: WebMaker) -> Iterator[RunningWeb]:
     """Serve the page of an installation without clients."""

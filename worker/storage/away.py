@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay, stop_never
 from tenacity.stop import stop_base
@@ -17,6 +17,14 @@ AWAY: Final = (OperationalError, InterfaceError, InternalError, PoolTimeoutError
 LONGEST_PAUSE: Final = 2.0
 
 T = TypeVar("T")
+
+
+def has_answered(error: BaseException) -> bool:
+    """Tell whether a failure is the database's own answer: it was reached, and refused one statement or gave it up."""
+    if isinstance(error, DBAPIError):
+        # What fails on the way to the database has no SQLSTATE; what ends a session has one, and nobody to ask again.
+        return getattr(error.orig, "sqlstate", None) is not None and not error.connection_invalidated
+    return isinstance(error, SQLAlchemyError) and not isinstance(error, PoolTimeoutError)
 
 
 async def until_taken(

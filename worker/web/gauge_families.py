@@ -22,26 +22,28 @@ _SHARED: Final = "Of the whole database: over web processes take max, not sum."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What was read of the database."""
+    """What was read of the database; None: not read, and shown by no gauge."""
 
-    figures: Sequence[ClientFigures]
-    endpoints: Sequence[EndpointStatus]
-    oldest_snapshot: int
-    workers: int | None  #: None: workers cannot be counted
+    figures: Sequence[ClientFigures] | None
+    endpoints: Sequence[EndpointStatus] | None
+    oldest_snapshot: int | None
+    workers: int | None
 
 
 def families(found: Found | None) -> list[Metric]:
     """Return the gauges of what was read; of nothing, only that the database is away."""
     if found is None:
         return [_reachable(0)]
-    workers = [] if found.workers is None else [_workers_gauge(found.workers)]
-    snapshot = _snapshot_gauge(found.oldest_snapshot)
-    return [_reachable(1), *_gauges(found.figures), *workers, snapshot, *_webhook_gauges(found.endpoints)]
+    figures = () if found.figures is None else _gauges(found.figures)
+    workers = () if found.workers is None else (_workers_gauge(found.workers),)
+    snapshot = () if found.oldest_snapshot is None else (_snapshot_gauge(found.oldest_snapshot),)
+    webhooks = () if found.endpoints is None else _webhook_gauges(found.endpoints)
+    return [_reachable(1), *figures, *workers, *snapshot, *webhooks]
 
 
 def _reachable(value: int) -> Metric:
     return GaugeMetricFamily(
-        "evergrant_database_reachable", "1 while this process can read the database's gauges, else 0.", value=value
+        "evergrant_database_reachable", "1 while the database answers this process, else 0.", value=value
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
 
 from prometheus_client.core import Metric
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,9 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from worker.bootstrap import monotonic
 from worker.logging import get_logger
 from worker.readiness import in_time
+from worker.storage.away import has_answered
 from worker.storage.client_figures import read_client_figures
 from worker.storage.oldest_snapshot import read_oldest_snapshot
 from worker.storage.presence import count_workers
+from worker.storage.webhook_endpoints import EndpointStatus
 from worker.usecases.webhooks import Webhooks
 from worker.web.gauge_families import Found, families
 
@@ -26,6 +29,27 @@ KEPT_SECONDS: Final = 5.0
 READ_SECONDS: Final = 6.0
 
 log = get_logger("evergrant.web")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read(Generic[T]):
+    """What one read has brought, or why it has not."""
+
+    value: T | None = None
+    error: BaseException | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        return self.error is None or has_answered(self.error)
+
+
+async def _read(reading: Coroutine[Any, Any, T]) -> _Read[T]:
+    try:
+        return _Read(value=await in_time(reading, READ_SECONDS))
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        return _Read(error=error)
 
 
 class DatabaseGauges:
@@ -54,20 +78,36 @@ class DatabaseGauges:
         """Return the gauges as of now, or of a moment ago; without the database, only that it is away."""
         async with self._reading:
             if self._read_at is None or monotonic() - self._read_at > KEPT_SECONDS:
-                try:
-                    self._found = await in_time(self._read(), READ_SECONDS)
-                except (SQLAlchemyError, OSError, TimeoutError) as error:
-                    log.warning("gauges_unreadable", error=type(error).__name__)
-                    self._found = None
+                self._found = await self._read()
                 self._read_at = monotonic()
             return families(self._found)
 
-    async def _read(self) -> Found:
-        figures = await read_client_figures(self._engine, self._clients)
-        statuses = await self._webhooks.statuses()
-        return Found(
-            figures=figures,
-            endpoints=[found for found in statuses if found.name in self._webhooks.endpoints],
-            oldest_snapshot=await read_oldest_snapshot(self._engine),
-            workers=await count_workers(self._engine) if self._counts_workers else None,
+    async def _read(self) -> Found | None:
+        """Return what could be read, each part by itself; None where nothing got an answer: the database is away."""
+        figures, endpoints, snapshot, workers = await asyncio.gather(
+            _read(read_client_figures(self._engine, self._clients)),
+            _read(self._endpoints()),
+            _read(read_oldest_snapshot(self._engine)),
+            _read(self._workers()),
         )
+        parts: dict[str, _Read[Any]] = {
+            "clients": figures,
+            "webhooks": endpoints,
+            "oldest_snapshot": snapshot,
+            "workers": workers,
+        }
+        for name, part in parts.items():
+            if part.error is not None:
+                log.warning("gauges_unreadable", gauges=name, error=type(part.error).__name__)
+        # Whether workers are counted or not: these ask the database.
+        if not any(part.is_answered for part in (figures, endpoints, snapshot)):
+            return None
+        return Found(
+            figures=figures.value, endpoints=endpoints.value, oldest_snapshot=snapshot.value, workers=workers.value
+        )
+
+    async def _endpoints(self) -> list[EndpointStatus]:
+        return [found for found in await self._webhooks.statuses() if found.name in self._webhooks.endpoints]
+
+    async def _workers(self) -> int | None:
+        return await count_workers(self._engine) if self._counts_workers else None
