@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+import httpx
+
 from worker.domain.outcome import Outcome
 from worker.domain.secret import Secret
 from worker.oauth.client import Client
@@ -114,7 +116,8 @@ def client_at(port: int, *, secrets: tuple[str, ...] = ("cs-1",), timeout: str =
 @asynccontextmanager
 async def endpoint(tls: ssl.SSLContext | None = None) -> AsyncIterator[TokenEndpoint]:
     """Give a token endpoint over the one real HTTP client."""
-    async with create_http_client(user_agent="Evergrant tests", tls=tls) as http:
+    trust = httpx.create_ssl_context if tls is None else lambda: tls
+    async with create_http_client(user_agent="Evergrant tests", trust=trust) as http:
         yield TokenEndpoint(http, time.monotonic)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -256,7 +257,9 @@ async def test_a_certificate_is_shown_by_its_client_alone(tmp_path: Path) -> Non
     tls.load_cert_chain(tmp_path / "server", tmp_path / "key")
     tls.load_verify_locations(tmp_path / "ours")
     tls.verify_mode = ssl.CERT_OPTIONAL
-    trust = ssl.create_default_context(cafile=str(tmp_path / "server"))
+
+    def trust() -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(tmp_path / "server"))
 
     async def refreshed(server: Answering, method: str) -> Outcome:
         keys = {"certificate": "env:C", "private_key": "env:K"} if method != "none" else {}
@@ -264,7 +267,7 @@ async def test_a_certificate_is_shown_by_its_client_alone(tmp_path: Path) -> Non
         configured = client(facts, keys, {"C": ours, "K": pem(RSA)})
         return (await TokenEndpoint(http, lambda: 0.0).refresh(configured, Secret("rt-1"))).outcome
 
-    async with serving(Answering(ok()), tls) as server, create_http_client(user_agent="x", tls=trust) as http:
+    async with serving(Answering(ok()), tls) as server, create_http_client(user_agent="x", trust=trust) as http:
         outcomes = [
             await refreshed(server, method) for method in ("tls_client_auth", "self_signed_tls_client_auth", "none")
         ]
@@ -272,6 +275,47 @@ async def test_a_certificate_is_shown_by_its_client_alone(tmp_path: Path) -> Non
     assert all(isinstance(outcome, Rotated) for outcome in outcomes)
     assert server.names == ["the-client", "the-client", None]
     assert [body["client_id"] for body in server.bodies] == ["abc"] * 3
+
+
+def name_in_folder(common_name: str) -> str:
+    """Return under which name OpenSSL looks for an authority in a folder: by a hash of its subject."""
+    value = common_name.encode()
+    pair = b"\x06\x03\x55\x04\x03\x0c" + bytes([len(value)]) + value
+    canonical = b"\x31" + bytes([len(pair) + 2]) + b"\x30" + bytes([len(pair)]) + pair
+    return f"{int.from_bytes(hashlib.sha1(canonical, usedforsecurity=False).digest()[:4], 'little'):08x}.0"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("method", ["none", "tls_client_auth"])
+@pytest.mark.parametrize(
+    ("file", "folder", "is_trusted"),
+    [("server", "", True), ("other", "", False), ("other", "authorities", False), ("", "authorities", True)],
+)
+async def test_trust_is_the_same_with_a_certificate_and_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, method: str, file: str, folder: str, is_trusted: bool
+) -> None:
+    """SSL_CERT_FILE alone is trusted, else SSL_CERT_DIR, whether a certificate is shown or not."""
+    (tmp_path / "authorities").mkdir()
+    of_server = certificate(P256)
+    for name, text in {
+        "server": of_server,
+        "key": pem(P256),
+        "other": certificate(RSA, "other"),
+        f"authorities/{name_in_folder('127.0.0.1')}": of_server,
+    }.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    for variable, given in {"SSL_CERT_FILE": file, "SSL_CERT_DIR": folder}.items():
+        monkeypatch.setenv(variable, str(tmp_path / given) if given else "")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "server", tmp_path / "key")
+    keys = {"certificate": "env:C", "private_key": "env:K"} if method != "none" else {}
+    async with serving(Answering(ok()), tls) as server, create_http_client(user_agent="x") as http:
+        facts = {"client_auth": method, "token_endpoint": f"https://127.0.0.1:{server.port}/t"}
+        configured = client(facts, keys, {"C": certificate(RSA), "K": pem(RSA)})
+        outcome = (await TokenEndpoint(http, lambda: 0.0).refresh(configured, Secret("rt-1"))).outcome
+
+    assert isinstance(outcome, Rotated) == is_trusted, outcome
+    assert (server.heads != []) == is_trusted
 
 
 @pytest.mark.anyio

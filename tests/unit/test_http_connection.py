@@ -348,7 +348,7 @@ async def test_tls_connections_are_kept_as_well(tmp_path: Path) -> None:
         handshakes += 1
         await answering(OK, closes=False)(reader, writer)
 
-    async with serving(handle, tls=serves) as url, create_http_client(user_agent="x", tls=trusts) as http:
+    async with serving(handle, tls=serves) as url, create_http_client(user_agent="x", trust=lambda: trusts) as http:
         for _ in range(3):
             assert (await http.get(url, extensions=HERE)).content == b"hello"
     assert handshakes == 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import ssl
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
@@ -77,8 +77,9 @@ class _Body(httpx.AsyncByteStream):
 class Transport(httpx.AsyncBaseTransport):
     """Sends requests of httpx's, each once, over one pool of connections for each route."""
 
-    def __init__(self, tls: ssl.SSLContext) -> None:
-        self._tls = tls
+    def __init__(self, trust: Callable[[], ssl.SSLContext]) -> None:
+        self._trust = trust
+        self._tls = trust()
         self._names = NameCache()
         self._pools: dict[Route, HttpPool] = {}
 
@@ -128,7 +129,7 @@ class Transport(httpx.AsyncBaseTransport):
     def _pool(self, taken: Route) -> HttpPool:
         pool = self._pools.get(taken)
         if pool is None:
-            tls = self._tls if taken.key is None else with_certificate(self._tls, taken.key)
+            tls = self._tls if taken.key is None else showing(self._trust(), taken.key)
             pool = self._pools[taken] = HttpPool(taken.addresses, tls, self._names)
         return pool
 
@@ -170,17 +171,20 @@ def _written(request: httpx.Request, body: bytes) -> bytes:
     return head + b"\r\n\r\n" + body
 
 
-def with_certificate(trust: ssl.SSLContext, key: ClientKey) -> ssl.SSLContext:
-    """Return TLS settings that trust the same authorities and show a client's certificate (RFC 8705 section 2).
+def showing(context: ssl.SSLContext, key: ClientKey) -> ssl.SSLContext:
+    """Return TLS settings, made to show a client's certificate (RFC 8705 section 2).
+
+    They are to be newly made, as those of all other requests are: what a context trusts cannot be read out of it whole,
+    for it gives neither a folder of authorities nor a certificate that is trusted and is no authority's.
+
+    Args:
+        context: settings that nobody else uses.
+        key: the client's certificate and its private key.
 
     Raises:
         ssl.SSLError: when certificate and key do not go together; `check_key` finds that at the start.
 
     """
-    context = ssl.create_default_context()
-    authorities = b"".join(trust.get_ca_certs(binary_form=True))
-    if authorities:
-        context.load_verify_locations(cadata=authorities)
     # Python reads certificates from files only. This one is ours alone and gone in a moment.
     with tempfile.NamedTemporaryFile() as file:
         file.write(f"{key.certificate}\n{key.private_key.reveal()}\n".encode())
@@ -203,7 +207,10 @@ class _Direct(httpx.AsyncClient):
 
 
 def create_http_client(
-    *, user_agent: str, tls: ssl.SSLContext | None = None, transport: type[Transport] = Transport
+    *,
+    user_agent: str,
+    trust: Callable[[], ssl.SSLContext] = httpx.create_ssl_context,
+    transport: type[Transport] = Transport,
 ) -> httpx.AsyncClient:
     """Create the client that all requests to providers' endpoints go through.
 
@@ -214,12 +221,13 @@ def create_http_client(
 
     Args:
         user_agent: who we say we are.
-        tls: verification settings; the system's certificate store when absent.
+        trust: makes verification settings, anew for each certificate that is shown; httpx's own when absent, which are
+            those of SSL_CERT_FILE, of SSL_CERT_DIR, or of certifi.
         transport: what sends the requests; one that also makes spans of them, where they are traced.
 
     """
     return _Direct(
-        transport=transport(tls or httpx.create_ssl_context()),
+        transport=transport(trust),
         # Both libraries keep cookies of their own; one owner's session must not go along with another's request.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         headers={"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "identity"},

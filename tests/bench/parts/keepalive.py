@@ -105,7 +105,7 @@ async def _send(client: Client, lanes: int, seconds: float, longest_pause: float
 
     async def lane(number: int) -> None:
         generation = 0
-        async with create_http_client(user_agent="bench", tls=tls) as http:
+        async with create_http_client(user_agent="bench", trust=lambda: tls) as http:
             endpoint = TokenEndpoint(http, time.monotonic)
             pause = chance.uniform(0.0, longest_pause / 2)
             while time.monotonic() + pause < deadline:
