@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.conftest import ContainerMaker
-from tests.support.database import rows, value
+from tests.support.database import execute, rows, value
 from tests.support.many_grants import MANY, fill
 from tests.support.plans import Plans, plans_of
 from tests.support.sandbox_clients import register
@@ -27,7 +27,7 @@ from worker.storage.settle import settle
 
 pytestmark = pytest.mark.anyio
 
-LARGE = {"grants", "rotations", "events"}
+LARGE = {"grants", "rotations", "events", "adopted_tokens"}
 
 
 async def test_nothing_reads_a_whole_table_in_the_steady_state(
@@ -38,6 +38,10 @@ async def test_nothing_reads_a_whole_table_in_the_steady_state(
     fill(database_url, client=client.name)
     async with make_container(client.toml, **client.environment) as container:
         engine = container.engine.sync_engine
+        await execute(
+            container,
+            "INSERT INTO adopted_tokens (fingerprint, grant_id) SELECT 'k1:' || md5(CAST(id AS text)), id FROM grants",
+        )
         with plans_of(engine) as asynchronous, plans_of(container.claim_engine) as blocking:
             figures = await read_client_figures(container.engine, [client.name])
             overview = await read_overview(container.engine, [client.name])

@@ -52,6 +52,7 @@ def test_a_subject_is_exported_and_erased_and_the_others_stay(installation: Inst
                     now())"""
     )
     before = _mentions(installation, neighbour.account)
+    [(adopted,)] = installation.query(f"SELECT count(*) FROM adopted_tokens WHERE grant_id = '{grant}'")
 
     exported = json.loads(installation.run_quickly("subjects", "export", subject).out)
     asked = installation.run_quickly("subjects", "erase", subject)
@@ -69,6 +70,10 @@ def test_a_subject_is_exported_and_erased_and_the_others_stay(installation: Inst
     assert (again.code, again.out) == (0, f"nothing is stored about {subject}\n")
     assert _mentions(installation, subject) == {}
     assert _mentions(installation, neighbour.account) == before
+    [(left, neighbours)] = installation.query(
+        f"SELECT count(*) FILTER (WHERE grant_id = '{grant}'), count(*) FROM adopted_tokens"
+    )
+    assert (adopted, left, neighbours) == (1, 0, 1)
 
 
 def test_an_erasure_that_is_cut_off_is_finished_by_the_next(installation: Installation) -> None:

@@ -35,7 +35,7 @@ _FIND: Final = text("""
       FROM json_to_recordset(CAST(:offered AS json)) AS offered (client text, subject text)
       JOIN grants AS g ON g.client = offered.client AND g.subject = offered.subject
 """)
-# A grant that is gone leaves its fingerprint: its owner may begin anew.
+# A grant that is gone may have left its fingerprint, until it is pruned: its owner may begin anew.
 _OWNERS: Final = text("""
     SELECT t.fingerprint, t.grant_id FROM adopted_tokens AS t JOIN grants AS g ON g.id = t.grant_id
      WHERE t.fingerprint IN (SELECT json_array_elements_text(CAST(:fingerprints AS json)))

@@ -25,6 +25,11 @@ SESSIONS: Final = timedelta(days=1)
 #: As long as `worker.storage.idempotency` answers out of them.
 IDEMPOTENT_REQUESTS: Final = KEPT
 
+#: Pages of `adopted_tokens` looked at in one transaction: they hold some `LIMIT` rows.
+ADOPTED_PAGES: Final = 64
+#: Such parts of it looked at in one call: with a call a minute, ten million rows are gone through in some two hours.
+ADOPTED_PARTS: Final = 20
+
 _BY_AGE: Final = {
     # What lets nobody in any more is told of for as long as the events are.
     "api_tokens": (
@@ -104,6 +109,23 @@ _EVENTS: Final = text(_OF_THE_FRONT.format(table="events"))
 _AUDIT: Final = text("SELECT prune_audit_log(CAST(:age AS interval), CAST(:limit AS integer))")
 
 
+# An erasure takes a grant's fingerprints along; these are of grants that went otherwise, by hand or before it did. No
+# index tells which they are, so the table is gone through part by part, from anywhere: were it from where a clock says,
+# the same part could be passed over again and again.
+_PARTS_OF_ADOPTED: Final = text("""
+    SELECT parts, CAST(floor(random() * parts) AS bigint) AS first
+      FROM (SELECT CAST(ceil(pg_relation_size('adopted_tokens')
+                             / (CAST(current_setting('block_size') AS float8) * :pages)) AS bigint) AS parts) AS size
+""")
+# The subquery is a look into an index for each row, never a join that reads all grants.
+_OF_GRANTS_THAT_ARE_GONE: Final = text("""
+    DELETE FROM adopted_tokens WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM adopted_tokens AS t
+         WHERE ctid >= CAST(:first AS tid) AND ctid < CAST(:next AS tid)
+           AND (SELECT g.id FROM grants AS g WHERE g.id = t.grant_id) IS NULL))
+""")
+
+
 async def prune(
     engine: AsyncEngine, *, keep_rotations: timedelta, keep_audit: timedelta, keep_events: timedelta = EVENTS
 ) -> int:
@@ -140,4 +162,17 @@ async def prune(
             removed, after = removed + row.found, row.last
             if row.found < LIMIT:
                 break
+    return removed + await _prune_adopted(engine)
+
+
+async def _prune_adopted(engine: AsyncEngine) -> int:
+    """Remove fingerprints whose grant is gone, in some parts of their table; returns how many."""
+    async with engine.connect() as connection:
+        table = (await connection.execute(_PARTS_OF_ADOPTED, {"pages": ADOPTED_PAGES})).one()
+    removed = 0
+    for number in range(min(table.parts, ADOPTED_PARTS)):
+        page = (table.first + number) % table.parts * ADOPTED_PAGES
+        looked_for = {"first": f"({page},0)", "next": f"({page + ADOPTED_PAGES},0)"}
+        async with engine.begin() as connection:
+            removed += (await connection.execute(_OF_GRANTS_THAT_ARE_GONE, looked_for)).rowcount
     return removed

@@ -122,7 +122,10 @@ class Grant(Base):
 
 
 class AdoptedToken(Base):
-    """That a grant was adopted with a refresh token: it is spent soon after, and never adopted again."""
+    """That a grant was adopted with a refresh token: it is spent soon after, and not adopted again while there is one.
+
+    It goes with its grant, and what is left of grants that are gone is pruned.
+    """
 
     __tablename__ = "adopted_tokens"
 
