@@ -21,7 +21,10 @@ from tests.support.issuer import running_issuer
 from tests.support.mail_server import MailServer
 from worker.doctor.database import table_findings
 from worker.doctor.examination import examine
+from worker.doctor.finding import Level
+from worker.doctor.secret_files import check_files
 from worker.embedded.startup import free_loopback_port
+from worker.settings import Settings
 from worker.storage.sealing import generate_key
 
 _SELF_SIGNED = """
@@ -127,6 +130,25 @@ def test_files_that_others_can_read_are_named(installation: Installation, tmp_pa
     )
     assert findings[f"permissions of {keys}"]["level"] == "ok"
     assert findings["EVERGRANT_HOME_DIR"]["level"] == "error"
+
+
+def test_a_folder_that_is_not_there_is_told_and_not_made(tmp_path: Path) -> None:
+    """Whoever only looks makes no folder: it is said that there is none, and whether it could be made."""
+    home = tmp_path / "not" / "there"
+    [found] = check_files({}, Settings(home_dir=home), None)
+    assert (found.level, "is not there yet" in found.found) == (Level.OK, True)
+    assert list(tmp_path.iterdir()) == []
+
+    (tmp_path / "not").write_text("")
+    [found] = check_files({}, Settings(home_dir=home), None)
+    assert (found.level, f"cannot be made in {tmp_path / 'not'}" in found.found) == (Level.ERROR, True)
+    assert f"mkdir -p {home}" in (found.remedy or "")
+
+    home = tmp_path / "there"
+    home.mkdir(mode=0o700)
+    [found] = check_files({}, Settings(home_dir=home), None)
+    assert str(home) in found.found
+    assert list(home.iterdir()) == []
 
 
 def test_a_wrong_setting_schema_and_key_are_named(installation: Installation, empty_database_url: str) -> None:

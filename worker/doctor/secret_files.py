@@ -74,11 +74,26 @@ def _files_in(value: Any) -> Iterator[str]:  # noqa: ANN401 -- whatever TOML hol
             return
 
 
+def _home_to_be_made(check: str, home: Path, remedy: str) -> Finding:
+    """Judge a folder that is not there by where it would be made: a look makes nothing.
+
+    Raises:
+        OSError: when it cannot even be looked at.
+
+    """
+    above = next(folder for folder in home.absolute().parents if folder.exists())
+    if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
+        return ok(check, f"{home} is not there yet, and is made once a process needs it")
+    return error(check, f"{home} is not there and cannot be made in {above}, so the escrow has no home there", remedy)
+
+
 def _home(home: Path) -> Iterator[Finding]:
     check = "EVERGRANT_HOME_DIR"
     remedy = f"give Evergrant's user a folder that lasts: mkdir -p {home}, chmod 700 {home}, and own it"
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not home.exists():
+            yield _home_to_be_made(check, home, remedy)
+            return
         with tempfile.TemporaryFile(dir=home) as file:
             file.write(b"doctor")
             file.flush()
