@@ -101,7 +101,7 @@ def test_what_watches_finds_what_it_watches() -> None:
     assert all((DEPLOY / mounted[0] / name).exists() for name in config["rule_files"])
     assert "--enable-feature=exemplar-storage" in service["command"]
     jobs = {job["job_name"]: job for job in config["scrape_configs"]}
-    assert jobs["evergrant-web"]["static_configs"][0]["targets"] == ["web:8080"]
+    assert jobs["evergrant-web"]["static_configs"][0]["targets"] == ["web:9100"]
     assert jobs["evergrant-worker"]["dns_sd_configs"][0]["names"] == ["worker"]
     [datasources] = (DEPLOY / "grafana" / "provisioning" / "datasources").iterdir()
     assert yaml.safe_load(datasources.read_text())["datasources"][0]["url"] == "http://prometheus:9090"
