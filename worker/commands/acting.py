@@ -5,20 +5,17 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 from uuid import UUID
 
+from worker.audit_entries import write_entries
 from worker.bootstrap import Container
 from worker.domain.audit import Act, Actor, ActOutcome, AuditEntry
 from worker.domain.roles import CallerKind
-from worker.logging import get_logger
-from worker.storage.away import AWAY
 
 T = TypeVar("T")
-
-log = get_logger("evergrant.audit")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,41 +41,19 @@ async def written_down(container: Container, acting: Acting, work: Callable[[Con
         raise
     finally:
         entry = AuditEntry(
-            actor=_actor(),
+            actor=command_line_actor(),
             act=acting.act,
             outcome=ActOutcome.FAILED if acting.failed else ActOutcome.DONE,
             client=acting.client,
             grant_id=acting.grant_id,
             details=acting.details,
         )
-        await _store(container, entry)
+        await write_entries(container.audit, entry)
     return result
 
 
-async def write_down_each(container: Container, act: Act, grants: Iterable[tuple[str, UUID]]) -> None:
-    """Write an entry into the audit log for each grant that one command was about.
-
-    Args:
-        container: has the log.
-        act: what was done.
-        grants: each with its client.
-
-    """
-    actor = _actor()
-    await _store(
-        container, *(AuditEntry(actor=actor, act=act, client=client, grant_id=grant_id) for client, grant_id in grants)
-    )
-
-
-async def _store(container: Container, *entries: AuditEntry) -> None:
-    try:
-        await container.audit.write(*entries)
-    except AWAY as error:
-        for entry in entries:
-            log.error("audit_entry_not_stored", error=type(error).__name__, entry=str(entry))  # noqa: TRY400 -- all is said
-
-
-def _actor() -> Actor:
+def command_line_actor() -> Actor:
+    """Return whoever runs this process, and on which machine."""
     return Actor(kind=CallerKind.COMMAND_LINE, id=None, name=user_here(), role=None, address=socket.gethostname())
 
 

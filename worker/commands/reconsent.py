@@ -12,8 +12,9 @@ from uuid import UUID
 
 import typer
 
+from worker.audit_entries import write_down_each
 from worker.bootstrap import Container
-from worker.commands.acting import Acting, write_down_each
+from worker.commands.acting import Acting, command_line_actor
 from worker.commands.console import AsJson, fail, print_json, print_table, with_container
 from worker.domain.audit import Act
 from worker.domain.errors import ConfigurationError
@@ -125,7 +126,7 @@ def send(
             acting.details["mails"] = sum(row.why_not is None for row in found)
             if not dry_run and acting.grant_id is None:  # one that is named alone stands in the command's own entry
                 mailed = [(row.client, row.grant) for row in rows if row.why_not is None]
-                await write_down_each(container, acting.act, mailed)
+                await write_down_each(container.audit, command_line_actor(), acting.act, mailed)
             _progress(len(found))
         _progress(None)
         acting.failed = acting.grant_id is not None and not acting.details["mails"]

@@ -24,6 +24,8 @@ from worker.oauth.route import Addresses
 #: Many servers close an idle connection after 5 s, gunicorn after 2 s. A request sent into a connection that is just
 #: being closed is in doubt, so an idle connection is let go well before: measured against a server that closes after
 #: 2 s, dropping after 2 s left 9 to 37 of 1,000 requests in doubt, dropping after 1 s none (`make bench`, keepalive).
+#: A new connection makes a whole TLS handshake: asyncio's transports take no session to resume. Under load connections
+#: are used again within milliseconds, and a provider that is asked once a minute costs one handshake a minute.
 KEEPALIVE_SECONDS: Final = 1.0
 #: With several addresses, the next one is tried beside one that is silent for so many seconds (RFC 8305 section 5).
 NEXT_ADDRESS_SECONDS: Final = 0.25

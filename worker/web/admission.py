@@ -7,7 +7,7 @@ session (`worker.web.page_route`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Annotated, Final, overload
@@ -17,11 +17,11 @@ from fastapi import Depends, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
+from worker.audit_entries import write_entries
 from worker.bootstrap import Container
 from worker.domain.audit import Act, Actor, ActOutcome, AuditEntry
 from worker.domain.roles import Caller, Everybody, Needed, Role
 from worker.logging import get_logger
-from worker.storage.away import AWAY
 from worker.web.client_address import client_address, is_from_unnamed_proxy
 
 log = get_logger("evergrant.audit")
@@ -136,34 +136,7 @@ async def write_down(
         grant_id=noted.grant_id or _grant_of(request),
         details={name: _plain(value) for name, value in noted.details.items()},
     )
-    await _store(container, entry)
-
-
-async def write_down_each(
-    request: Request, container: Container, act: Act, caller: Caller, grants: Iterable[tuple[str, UUID]]
-) -> None:
-    """Write an entry into the audit log for each grant that one act was about.
-
-    Args:
-        request: tells from where.
-        container: has the log.
-        act: what was done.
-        caller: who did it.
-        grants: each with its client.
-
-    """
-    actor = Actor.of(caller, address_of(request, container))
-    await _store(
-        container, *(AuditEntry(actor=actor, act=act, client=client, grant_id=grant_id) for client, grant_id in grants)
-    )
-
-
-async def _store(container: Container, *entries: AuditEntry) -> None:
-    try:
-        await container.audit.write(*entries)
-    except AWAY as error:
-        for entry in entries:
-            log.error("audit_entry_not_stored", error=type(error).__name__, entry=str(entry))  # noqa: TRY400 -- all is said
+    await write_entries(container.audit, entry)
 
 
 def address_of(request: Request, container: Container) -> str | None:

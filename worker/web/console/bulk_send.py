@@ -15,12 +15,13 @@ from fastapi import Form
 from fastapi.responses import Response
 from pydantic import AwareDatetime, BeforeValidator
 
-from worker.domain.audit import Act
+from worker.audit_entries import write_down_each
+from worker.domain.audit import Act, Actor
 from worker.domain.errors import ConfigurationError
 from worker.domain.roles import Role
 from worker.storage.mail_addressees import Candidate
 from worker.usecases.ask_owners import Asked
-from worker.web.admission import Notes, write_down_each
+from worker.web.admission import Notes, address_of
 from worker.web.console.bulk_page import in_need, named, nobody_chosen, own
 from worker.web.console.frame import Console, TheConsole, go_to
 from worker.web.page_route import TheNotes, not_there, page_router
@@ -148,8 +149,9 @@ async def _send_part(
 
 async def _write_down(console: Console, mailed: Sequence[Asked]) -> None:
     """Write into the audit log which grants mails were asked for about, each in an entry of its own."""
+    actor = Actor.of(console.person.caller, address_of(console.request, console.container))
     grants = [(one.candidate.client, one.candidate.grant_id) for one in mailed]
-    await write_down_each(console.request, console.container, Act.RECONSENT_SENT, console.person.caller, grants)
+    await write_down_each(console.container.audit, actor, Act.RECONSENT_SENT, grants)
 
 
 def _counted(looked_at: Sequence[Asked], begun: datetime | None) -> Part:
