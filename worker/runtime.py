@@ -14,6 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Final, TypeVar
 
 from worker.bootstrap import Container
+from worker.keepers import keep
 from worker.readiness import readiness
 
 #: Seconds to wait for the loop's own end after its work is done.
@@ -28,8 +29,6 @@ _ASKED_SECONDS: Final = 4.0
 #: Longest time, seconds, that a stopping worker goes on with what it takes from the broker: within one it takes nothing
 #: more, unless the broker is away.
 _TAKES_ON: Final = 5.0
-#: Seconds before a keeper that has ended begins again.
-_KEEP_AGAIN: Final = 1.0
 
 T = TypeVar("T")
 
@@ -143,14 +142,14 @@ class Runtime:
     async def _create(self, create: Callable[[], Container]) -> Container:
         container = create()
         await container.ring_note.write()  # before anything is sealed
-        self._keepers.add(asyncio.create_task(_keep(container, container.ring_note.keep_writing)))
+        self._keepers.add(asyncio.create_task(keep(container.observers, container.ring_note.keep_writing)))
         if container.configuration.worker.session_lock:
             await container.presence.take()
-            self._keepers.add(asyncio.create_task(_keep(container, container.presence.keep)))
+            self._keepers.add(asyncio.create_task(keep(container.observers, container.presence.keep)))
         container.rotation.settles.start()
         await container.dispatch.drain_escrow()
-        self._keepers.add(asyncio.create_task(_keep(container, container.dispatch.keep_rescuing)))
-        self._keepers.add(asyncio.create_task(_keep(container, container.tally.keep_writing)))
+        self._keepers.add(asyncio.create_task(keep(container.observers, container.dispatch.keep_rescuing)))
+        self._keepers.add(asyncio.create_task(keep(container.observers, container.tally.keep_writing)))
         return container
 
     async def _finish(self, seconds: float) -> None:
@@ -172,13 +171,3 @@ class Runtime:
         self._thread.join(_JOIN_SECONDS)
         if not self._thread.is_alive():
             self._loop.close()
-
-
-async def _keep(container: Container, keeper: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run what goes on for as long as the process does; whatever ends it is logged, and it begins again."""
-    while True:
-        try:
-            await keeper()
-        except Exception as error:  # noqa: BLE001 -- without its keepers a worker looks well and is not
-            container.observers.failed("keeper_ended", error)
-        await asyncio.sleep(_KEEP_AGAIN)

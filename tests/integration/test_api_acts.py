@@ -104,8 +104,12 @@ def test_a_resumed_grant_is_due_when_it_would_have_been(
     """While its access token is fresh a resume causes no refresh; a thousand of them make no herd."""
     [(grant_id, _)] = web.run(adopt(web.container, sandbox, client, due=False))
     http.post(f"/v1/grants/{grant_id}/pause")
+    web.run(execute(web.container, "UPDATE grants SET strikes = 1"))
 
     found = http.post(f"/v1/grants/{grant_id}/resume").json()
+    assert web.run(value(web.container, "SELECT strikes FROM grants")) == 0, (
+        "it is no strike's interval that it waits for"
+    )
     lasts = datetime.fromisoformat(found["access_expires_at"]) - datetime.fromisoformat(found["created_at"])
     waits = datetime.fromisoformat(found["rotate_at"]) - datetime.fromisoformat(found["created_at"])
 
@@ -204,9 +208,11 @@ def test_tokens_are_erased_without_the_provider_where_that_is_asked(
 
             kept = http.delete(f"/v1/grants/{grant_id}").json()["at_provider"], web.run(value(web.container, is_kept))
             assert kept == ("not_confirmed", True)
-            forced = http.delete(f"/v1/grants/{grant_id}", params={"force": "true"}).json()["at_provider"]
+            forced = http.delete(f"/v1/grants/{grant_id}", params={"force": "true"}).json()
 
-            assert forced == "not_confirmed"
+            assert (forced["at_provider"], forced["erased"]) == ("not_confirmed", True)
+            noted = "SELECT details FROM audit_log WHERE act = 'grant.revoke' ORDER BY id"
+            assert [row.details for row in web.run(rows(web.container, noted))] == [{}, {"forced": True}]
             [left] = web.run(rows(web.container, "SELECT refresh_token, access_token, captured FROM grants"))
             assert tuple(left) == (b"", None, None)
 
@@ -331,6 +337,8 @@ def test_an_operators_word_on_deaths_is_taken(
 
     assert answered.status_code == 200
     assert [tuple(row) for row in web.run(rows(web.container, overruled))] == [(True, True)]
+    noted = web.run(rows(web.container, "SELECT details FROM audit_log WHERE act = 'client.resume' ORDER BY id"))
+    assert [row.details for row in noted] == [{}, {"deaths_are_real": True}]
 
 
 @pytest.fixture(scope="module")

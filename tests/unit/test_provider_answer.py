@@ -55,6 +55,9 @@ def test_a_whole_response_brings_its_status_and_headers(line_end: str) -> None:
         b"{}",
     )
     assert parse_answer(text, status=400, now=NOW).status == 400
+    for before in ("HTTP/1.1 200 Connection established", "HTTP/1.1 100 Continue"):
+        interim = line_end.join([before, "", ""]).encode()
+        assert parse_answer(interim + text, status=None, now=NOW) == answer
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,9 @@ def test_a_doubt_goes_on_where_presenting_again_is_safe() -> None:
     grant = replace(DOUBTFUL, presentations=6)
 
     assert settled(UNREAD, grant, RESEND_SAFE) == EnterDoubt(cause=UNREAD.cause, rotate_at=ANSWERED + backoff(7, DRAW))
+    next_try = ANSWERED + timedelta(hours=1)
+    struck = replace(GRANT, strikes=1, rotate_at=next_try)  # and asked for meanwhile
+    assert settled(UNREAD, struck, RESEND_SAFE) == EnterDoubt(cause=UNREAD.cause, rotate_at=next_try)
 
 
 def test_a_grace_runs_from_when_the_request_left() -> None:

@@ -61,6 +61,16 @@ def test_in_doubt_the_stored_token_serves_until_its_end(ends_in: timedelta | Non
     assert found.todo.endswith(said)
 
 
+@pytest.mark.parametrize("state", [GrantState.IN_DOUBT, GrantState.SUSPECT])
+def test_no_try_is_promised_while_nobody_tries(state: GrantState) -> None:
+    """Of a doubt or a suspicion whose client is held back or not configured, the page says that instead."""
+    grant = replace(GRANT, state=state)
+    assert "gain" in standing(grant, CALM).todo
+    held = standing(grant, replace(CALM, hold=PAUSED)).todo
+    assert held.startswith("Not refreshed for now: client acme-main is held back. See the client.")
+    assert standing(grant, replace(CALM, provider=None)).todo.startswith("Not refreshed: its client is not configured.")
+
+
 def test_a_consent_that_ends_soon_is_no_calm() -> None:
     """It has a next step, whatever else is the matter with the grant; without an end that is near, all is calm."""
     assert standing(GRANT, CALM).tone is Tone.GOOD

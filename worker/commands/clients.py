@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Annotated
 
 import typer
@@ -79,16 +80,22 @@ def resume(
         client,
         Act.CLIENT_RESUMED,
         lambda container: container.statuses.resume(client, deaths_are_real=deaths_are_real),
+        {"deaths_are_real": True} if deaths_are_real else {},
     )
     typer.echo(f"{client} is refreshed again" if changed else f"nothing held {client} back")
 
 
-def _change(client: str, act: Act, change: Callable[[Container], Awaitable[bool]]) -> bool:
+def _change(
+    client: str,
+    act: Act,
+    change: Callable[[Container], Awaitable[bool]],
+    details: Mapping[str, object] = MappingProxyType({}),
+) -> bool:
     async def work(container: Container) -> bool:
         container.configuration.registry.client(client)
         return await change(container)
 
-    return with_container(work, Acting(act=act, client=client))
+    return with_container(work, Acting(act=act, client=client, details=dict(details)))
 
 
 def _held_back_by(found: ClientFigures) -> str | None:

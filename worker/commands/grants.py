@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields
+from types import MappingProxyType
 from typing import Annotated, NoReturn, TypeVar, assert_never
 from uuid import UUID
 
@@ -209,7 +210,12 @@ def revoke(
 
     Example: evergrant grants revoke 018f3c5e-0000-4000-8000-000000000000
     """
-    result = _act(Act.GRANT_REVOKED, grant_id, lambda container: container.operations.revoke(grant_id, force=force))
+    result = _act(
+        Act.GRANT_REVOKED,
+        grant_id,
+        lambda container: container.operations.revoke(grant_id, force=force),
+        details={"forced": True} if force else {},
+    )
     if isinstance(result, NoSuchGrant):
         fail(f"there is no grant {grant_id}")
     match result.at_provider:
@@ -221,7 +227,7 @@ def revoke(
             typer.echo(f"{grant_id} was revoked before, and its tokens are erased")
         case AtProvider.CONSENTED_AGAIN:
             fail(f"grant {grant_id} was consented to again at this moment, and is alive: revoke it once more to end it")
-        case AtProvider.NOT_CONFIRMED if force:
+        case AtProvider.NOT_CONFIRMED if result.erased:
             typer.echo(f"{grant_id} is revoked here and its tokens are erased; its provider has not confirmed it")
         case AtProvider.NOT_CONFIRMED:
             fail(f"grant {grant_id} is revoked here, and its provider has not confirmed it: try again")
@@ -279,7 +285,12 @@ def token(
         _explain(grant_id or f"{grant} {subject or ''}".strip(), result)
 
 
-def _act(act: Act, grant_id: UUID, do: Callable[[Container], Awaitable[T]]) -> T:
+def _act(
+    act: Act,
+    grant_id: UUID,
+    do: Callable[[Container], Awaitable[T]],
+    details: Mapping[str, object] = MappingProxyType({}),
+) -> T:
     """Do something to one grant, written down as what it is."""
 
     async def work(container: Container) -> T:
@@ -289,7 +300,7 @@ def _act(act: Act, grant_id: UUID, do: Callable[[Container], Awaitable[T]]) -> T
         )
         return result
 
-    acting = Acting(act=act, grant_id=grant_id)
+    acting = Acting(act=act, grant_id=grant_id, details=dict(details))
     return with_container(work, acting)
 
 

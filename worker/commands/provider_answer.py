@@ -65,17 +65,16 @@ def parse_answer(text: bytes, *, status: int | None, now: datetime) -> HttpAnswe
         now: stands for the answer's `Date` where it has none, so that instants in it can be measured.
 
     """
-    head = _STATUS_LINE.match(text)
-    if head is None:
-        lines, body = [], text
-    else:
+    told, lines, body = _OK, list[str](), text
+    # A proxy's own answer, or a `100 Continue`, stands before the one that counts.
+    while (head := _STATUS_LINE.match(body)) is not None:
         # From the status line's own end on, for there may be no header.
-        end = _END_OF_HEADERS.search(text, head.end() - len(b"\r\n"))
-        lines = text[head.end() : end.start() if end is not None else len(text)].decode("latin-1").splitlines()
-        body = text[end.end() :] if end is not None else b""
+        end = _END_OF_HEADERS.search(body, head.end() - len(b"\r\n"))
+        told = int(head[1])
+        lines = body[head.end() : end.start() if end is not None else len(body)].decode("latin-1").splitlines()
+        body = body[end.end() :] if end is not None else b""
     headers = {"date": format_datetime(now, usegmt=True)}
     headers |= {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    told = int(head[1]) if head is not None else _OK
     return HttpAnswer(
         status=told if status is None else status, headers=headers, body=body[:BODY_LIMIT], cut=len(body) > BODY_LIMIT
     )

@@ -2,6 +2,7 @@
 
 Rotated ───────► StoreTokens
 Dead ──────────► AddStrike │ RequireReconsent (strikes reached, or a doubt that explains it)
+                 │ Postpone      (within the interval of the strike before: it is none)
                  │ MarkSuspect (made of RequireReconsent while too many die at once)
 Misconfigured ─► HandBack        (the client's breaker opens instead; the second time the grant waits as well)
                  │ Postpone      (it may be this grant's own: another one is tried first)
@@ -241,6 +242,8 @@ def _doubt(
         draw=draw,
     )
     match plan:
+        case PresentAgain(at=at) if facts.is_resend_safe:  # a refusal would be a strike
+            return EnterDoubt(cause=cause, rotate_at=max(at, _interval_ends(grant) or at))
         case PresentAgain(at=at):
             return EnterDoubt(cause=cause, rotate_at=at)
         case GiveUp():

@@ -101,7 +101,9 @@ _AMONG: Final = """id IN (
 # Another grant each time: one whose own fault opened the breaker would keep it open for all.
 _CLAIM_CANARY: Final = text(
     _CLAIM.format(
-        **_AS_DECIDED, which=_AMONG.format(due=_DUE, limit=_CANARY_OF), order="last_error_at NULLS FIRST, rotate_at"
+        **_AS_DECIDED,
+        which=f"{_DUE} AND {_AMONG.format(due=_DUE, limit=_CANARY_OF)}",
+        order="last_error_at NULLS FIRST, rotate_at",
     )
 )
 _CLAIM_ONE: Final = text(

@@ -62,12 +62,13 @@ _PAUSE: Final = _act(
     "state IN ('active', 'in_doubt', 'suspect')",
     "grant.paused",
 )
-# What was learned of a doubt while the grant was paused must not be overlooked.
+# What was learned of a doubt while the grant was paused must not be overlooked. Its strikes are: it is tried when it is
+# due, and not when the interval after the last one ends.
 _RESUME: Final = _act(
     """
     state = CASE WHEN doubt_since IS NULL THEN 'active' ELSE 'in_doubt' END,
     state_reason = CASE WHEN doubt_since IS NULL THEN NULL ELSE 'no_answer' END,
-    rotate_at = :rotate_at
+    strikes = 0, rotate_at = :rotate_at
     """,
     "state = 'paused' AND presentations = :presentations AND doubt_since IS NOT DISTINCT FROM CAST(:doubt_since AS"
     " timestamptz)",
@@ -89,7 +90,7 @@ _SET_ACCOUNT: Final = text("""
     RETURNING grant_id
 """)
 # What came meanwhile, by a late answer, is another generation and still to be given back. One that comes later finds no
-# lease of its own any more: it is superseded, and given back by whoever read it.
+# lease of its own any more: it is superseded, and whoever read it gives it back where that is safe.
 _ERASE: Final = text("""
     UPDATE grants SET access_token = NULL, refresh_token = '', captured = NULL, lease_id = NULL
      WHERE id = :id AND state = 'revoked' AND generation = :generation AND leased_until IS NULL

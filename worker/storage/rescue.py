@@ -26,8 +26,8 @@ BATCH_LIMIT: Final = 500
 PATIENCE: Final = timedelta(seconds=3)
 
 _ABANDONED: Final = text("""
-    SELECT id, client, lease_id, leased_until, state, presentations, doubt_since, spend_started_at, access_expires_at,
-           now() AS now
+    SELECT id, client, lease_id, leased_until, state, presentations, strikes, rotate_at, doubt_since, spend_started_at,
+           access_expires_at, now() AS now
       FROM grants AS g
      WHERE leased_until < now()
         OR (leased_until IS NOT NULL AND leased_by IS NOT NULL
@@ -137,7 +137,10 @@ def _plan(row: Row[Any], facts: TokenFacts, draw: float) -> PresentAgain | GiveU
         case PresentAgain(at=at) if not is_within_grace(at, facts=facts, doubt_since=doubt_since):
             # Its worker may only be cut off, and its request still on the way: without a grace that could run out
             # there is no hurry, and by the end of the lease the answer is there or will not be read.
-            return PresentAgain(at=max(at, row.leased_until))
+            at = max(at, row.leased_until)
+            # Where a refusal would be a strike, it is asked no sooner than it would have been.
+            waits = facts.is_resend_safe and row.strikes and row.rotate_at is not None
+            return PresentAgain(at=max(at, row.rotate_at) if waits else at)
         case _:
             return plan
 

@@ -56,6 +56,7 @@ class Revoked:
 
     at_provider: AtProvider
     changed: bool
+    erased: bool  #: whether no token of it is left here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +109,12 @@ class GrantOperations:
             return NoSuchGrant()
         newest = await self._newest_tokens(grant_id)
         if newest is None:  # its owner has consented again meanwhile: what is there now was not meant
-            return Revoked(at_provider=AtProvider.CONSENTED_AGAIN, changed=changed)
+            return Revoked(at_provider=AtProvider.CONSENTED_AGAIN, changed=changed, erased=False)
         at_provider = await self._give_back(view.client, newest)
-        # Else they are needed for the next try.
-        if force or at_provider in {AtProvider.REVOKED, AtProvider.NOT_OFFERED}:
-            await self.acts.erase_secrets(grant_id, newest.generation)
-        return Revoked(at_provider=at_provider, changed=changed)
+        erased = at_provider is AtProvider.ERASED
+        if force or at_provider in {AtProvider.REVOKED, AtProvider.NOT_OFFERED}:  # else needed for the next try
+            erased = await self.acts.erase_secrets(grant_id, newest.generation)
+        return Revoked(at_provider=at_provider, changed=changed, erased=erased)
 
     async def _newest_tokens(self, grant_id: UUID) -> TokensToGiveBack | None:
         # A request that left before may still bring others, and those are the ones to give back.

@@ -13,6 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from worker.bootstrap import Container, software
+from worker.keepers import keep
 from worker.web import consent, health, metrics, reconsent, sign_in, sign_in_openid
 from worker.web.access_log import AccessLog
 from worker.web.api.application import add_api
@@ -61,9 +62,12 @@ def create_web_app(
             counts_workers=container.configuration.worker.session_lock,
         )
         keepers = [
-            asyncio.create_task(container.dispatch.keep_draining()),
-            asyncio.create_task(container.tally.keep_writing()),
-            asyncio.create_task(container.ring_note.keep_writing()),
+            asyncio.create_task(keep(container.observers, keeper))
+            for keeper in (
+                container.dispatch.keep_draining,
+                container.tally.keep_writing,
+                container.ring_note.keep_writing,
+            )
         ]
         try:
             yield

@@ -38,12 +38,15 @@ def families(found: Found | None) -> list[Metric]:
     workers = () if found.workers is None else (_workers_gauge(found.workers),)
     snapshot = () if found.oldest_snapshot is None else (_snapshot_gauge(found.oldest_snapshot),)
     webhooks = () if found.endpoints is None else _webhook_gauges(found.endpoints)
-    return [_reachable(1), *figures, *workers, *snapshot, *webhooks]
+    # Without the figures most alerts see nothing: that must wake somebody, whatever else is read.
+    return [_reachable(0 if found.figures is None else 1), *figures, *workers, *snapshot, *webhooks]
 
 
 def _reachable(value: int) -> Metric:
     return GaugeMetricFamily(
-        "evergrant_database_reachable", "1 while the database answers this process, else 0.", value=value
+        "evergrant_database_reachable",
+        "1 while the database gives this process the clients' figures, else 0.",
+        value=value,
     )
 
 

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from worker.bootstrap import Container
 from worker.domain.roles import Caller
 from worker.storage.client_figures import read_client_figures
+from worker.web.admission import TheNotes
 from worker.web.api.access import TheCaller, own_client
 from worker.web.api.models import ClientAnswer, ClientList
 from worker.web.api.problems import Kind, Problem, documented
@@ -32,12 +33,14 @@ async def pause_client(caller: TheCaller, container: TheContainer, client: str) 
 
 @router.post("/clients/{client}/resume", dependencies=IDEMPOTENT, responses=documented(HTTPStatus.NOT_FOUND, *POSTED))
 async def resume_client(
-    caller: TheCaller, container: TheContainer, client: str, *, deaths_are_real: bool = False
+    caller: TheCaller, notes: TheNotes, container: TheContainer, client: str, *, deaths_are_real: bool = False
 ) -> ClientAnswer:
     """Take away whatever holds a client back: pause, breaker, brake, throttle. It catches up on a ramp.
 
     With `deaths_are_real` the brake stays off for six hours: grants that are refused die, and their owners are mailed.
     """
+    if deaths_are_real:
+        notes.details["deaths_are_real"] = True
     resume = partial(container.statuses.resume, deaths_are_real=deaths_are_real)
     return await _change(caller, container, client, resume)
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from worker.bootstrap import Container
 from worker.usecases.access_token import NoSuchGrant
 from worker.usecases.operate import Done, NotPossible, Revoked
+from worker.web.admission import TheNotes
 from worker.web.api.access import TheCaller, no_such_grant, own_grant
 from worker.web.api.grants import shown
 from worker.web.api.models import GrantAnswer, RevokedAnswer
@@ -46,18 +47,20 @@ async def resume_grant(caller: TheCaller, container: TheContainer, grant_id: UUI
 
 @router.delete("/grants/{grant_id}", responses=documented(HTTPStatus.NOT_FOUND))
 async def revoke_grant(
-    caller: TheCaller, container: TheContainer, grant_id: UUID, *, force: bool = False
+    caller: TheCaller, notes: TheNotes, container: TheContainer, grant_id: UUID, *, force: bool = False
 ) -> RevokedAnswer:
     """End a grant on purpose, here and, where it offers that, at its provider. It may be repeated.
 
     Until the provider has confirmed it the tokens are kept for the next try; with `force` they are erased at once.
     """
     await own_grant(caller, container, grant_id)
+    if force:
+        notes.details["forced"] = True
     match await container.operations.revoke(grant_id, force=force):
         case NoSuchGrant():
             raise no_such_grant(grant_id)
-        case Revoked(at_provider=at_provider):
-            return RevokedAnswer(grant=await shown(container, grant_id), at_provider=at_provider)
+        case Revoked(at_provider=at_provider, erased=erased):
+            return RevokedAnswer(grant=await shown(container, grant_id), at_provider=at_provider, erased=erased)
 
 
 async def _after(container: Container, grant_id: UUID, result: Done | NotPossible | NoSuchGrant) -> GrantAnswer:

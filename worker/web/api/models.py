@@ -89,6 +89,9 @@ class RevokedAnswer(Answer):
             "`consented_again`: its owner consented meanwhile, so it was left alone and is alive."
         ),
     ]
+    erased: Annotated[
+        bool, Field(description="Whether none of its tokens is left here. Where some are, repeat the request.")
+    ]
 
 
 class MailAnswer(Answer):

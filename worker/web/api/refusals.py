@@ -68,7 +68,7 @@ async def granted(container: Container, grant_id: UUID, result: AccessTokenResul
             raise Problem(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 Kind.REFRESH_FAILED,
-                "The provider has refused the refresh token. It is asked once more, in case that was an error.",
+                "The provider has refused the refresh token. It is asked again then, in case that was an error.",
                 retry_after=min(math.ceil((until - now).total_seconds()), _LONGEST),
                 about={"grant": str(grant_id), "reason": Reason.INVALID_GRANT.value},
             )
@@ -121,7 +121,7 @@ def _failed(grant_id: UUID, failure: Failure) -> Problem:
     wait, why = _LATER, ""
     match failure:
         case Dead():
-            why = "The provider refused the refresh token. It is asked once more, in case that was an error."
+            why = "The provider refused the refresh token. It is asked again, in case that was an error."
         case Misconfigured():
             why = "The provider does not accept our registration. No grant is harmed; an operator has to look."
         case Throttled(retry_after=retry_after):

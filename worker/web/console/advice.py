@@ -62,12 +62,12 @@ def standing(grant: GrantView, around: Surroundings) -> Standing:
         case GrantState.ACTIVE:
             return _active(grant, around)
         case GrantState.IN_DOUBT:
+            again = "Nothing to do: a worker presents it again when that harms least, and the answer decides."
             return Standing(
                 tone=Tone.WATCH,
                 headline="In doubt",
                 cause=plain_reason(grant.state_reason),
-                todo="Nothing to do: a worker presents it again when that harms least, and the answer decides. "
-                f"{_meanwhile(grant.access_expires_at, around.now)}",
+                todo=f"{_unless_hindered(grant, around, again)} {_meanwhile(grant.access_expires_at, around.now)}",
             )
         case GrantState.SUSPECT:
             return Standing(
@@ -75,7 +75,8 @@ def standing(grant: GrantView, around: Surroundings) -> Standing:
                 headline="Suspect: refused while abnormally many others were",
                 cause=f"{around.provider or 'The provider'} refused it when many of its client's grants died at once, "
                 "which is more often the provider's error than the owners' will.",
-                todo="It is tried again every minute. Ask the provider what happened on their side.",
+                todo=_unless_hindered(grant, around, "It is tried again, later and later.")
+                + " Ask the provider what happened on their side.",
             )
         case GrantState.RECONSENT_REQUIRED:
             return _needs_owner(grant, around)
@@ -110,6 +111,12 @@ def _hindered(grant: GrantView, around: Surroundings) -> Standing | None:
         headline = f"Not refreshed for now: client {grant.client} is held back"
         return Standing(tone=Tone.BAD, headline=headline, cause=why, todo="See the client.")
     return None
+
+
+def _unless_hindered(grant: GrantView, around: Surroundings, todo: str) -> str:
+    """Return what is to be done about a grant, or why nobody tries it for now."""
+    hindered = _hindered(grant, around)
+    return todo if hindered is None else f"{hindered.headline}. {hindered.todo}"
 
 
 def _active(grant: GrantView, around: Surroundings) -> Standing:

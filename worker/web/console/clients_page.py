@@ -65,8 +65,10 @@ async def pause(console: TheConsole, client: str) -> Response:
 
 
 @router.act("/clients/{client}/resume", Role.OPERATOR, Act.CLIENT_RESUMED)
-async def resume(console: TheConsole, client: str, *, deaths_are_real: bool = False) -> Response:
+async def resume(console: TheConsole, notes: TheNotes, client: str, *, deaths_are_real: bool = False) -> Response:
     """Take away whatever holds a client back; on an operator's word, its brake for hours."""
+    if deaths_are_real:
+        notes.details["deaths_are_real"] = True
     changed = await console.container.statuses.resume(_own(console, client), deaths_are_real=deaths_are_real)
     return _back(client, "client_resumed" if changed else "unchanged")
 

@@ -52,6 +52,7 @@ class Console:
             live=f"{url.path}?{url.query}" if url.query else url.path,
             clients=self.clients,
             version=self.request.app.version,
+            metrics_here=self.container.settings.metrics_port is None,
             person=self.person,
             may_act=self.person.may("operator"),
             **values,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from worker.domain.roles import Role
 from worker.oauth.client import Client
 from worker.storage.grant_history import read_history
 from worker.storage.grants import GrantView
+from worker.storage.mail_addressees import Candidate
 from worker.usecases.ask_owners import Asked
 from worker.web.console.advice import Surroundings, standing
 from worker.web.console.facts import provider_facts
@@ -55,7 +57,7 @@ async def show_grant(
         hold=await container.statuses.hold(grant.client),
         why_no_mail=mail.why_not if mail is not None else None,
         mailed_at=addressee.last_sent_at if addressee is not None and addressee.sent else None,
-        ends_at=mail.candidate.death if mail is not None and mail.candidate.addressee.ends_soon else None,
+        ends_at=_ends_at(mail.candidate) if mail is not None else None,
         strikes=client.provider.facts.strikes if client is not None else DEFAULT_STRIKES,
         sends=container.mails.requests.sends,
         now=history.now,
@@ -79,6 +81,11 @@ async def show_grant(
 
 def _name(client: Client | None) -> str | None:
     return (client.provider.display_name or client.provider.name) if client is not None else None
+
+
+def _ends_at(candidate: Candidate) -> datetime | None:
+    """Return when a consent that is about to end does; None: it is not, or has ended, which its provider will say."""
+    return candidate.death if candidate.addressee.ends_soon and candidate.death > candidate.now else None
 
 
 def _acts(grant: GrantView, mail: Asked | None, *, sends: bool) -> frozenset[str]:

@@ -51,7 +51,7 @@ _WATCH: Final[Mapping[str, str]] = {
     "consented_again": "Its owner has consented again at this moment, so it is alive. Press “Revoke” again to end it.",
     "held_back": "Not refreshed: its client is held back, or has as much under way as it may. See the client.",
     "too_early": "Not refreshed: its provider takes no refresh yet. The stored access token is good.",
-    "refused": "Not refreshed: the provider has just refused it. It is tried once more, in case that was an error.",
+    "refused": "Not refreshed: the provider has just refused it. It is tried again, in case that was an error.",
     "tried_accepted": "The provider is there, and answered a made-up refresh token with tokens: it does not check it.",
     "no_mail_server": "No mail can be sent: set EVERGRANT_SMTP_URL and EVERGRANT_MAIL_FROM.",
     "not_delivered": "The endpoint did not take the message of trial. “Last error” or the log says why.",
