@@ -61,6 +61,22 @@ def test_a_key_is_found_as_it_is_and_as_it_is_sent(raw: bytes, around: str) -> N
         assert list(known.leaks(around.format(quote(key, safe=""))))
 
 
+@pytest.mark.parametrize(
+    "key", ["AbCdEfGhIj/KlMnOpQrSt/UvWxYz0123/456789abcdefg=", "AbCdEfGhIjKlMnOpQrStUvWxYz0123456789abcdefghij="]
+)
+def test_a_key_is_of_the_kinds_of_its_entry(key: str) -> None:
+    """One that breaks into short parts is known as a whole, and so is the entry of the ring that was made of it."""
+    known = KnownSecrets()
+    known.add(key, "read")
+    known.add(f"2026-11:{key}", "made")
+
+    told = [leak.kinds for leak in known.leaks(f"2026-11:{key}")]
+    assert all("made" in kinds for kinds in told)
+    assert frozenset({"read", "made"}) in told
+    if known.phrases:
+        assert {leak.kinds for leak in known.leaks(key)} == {frozenset({"read"})}
+
+
 def test_a_filler_is_no_secret() -> None:
     """What repeats one character stands in many texts, and nobody's token looks like it."""
     known = KnownSecrets()

@@ -67,9 +67,15 @@ class KnownSecrets:
         """Give each line of a text in which a secret stands, once for each secret."""
         for number, line in enumerate(text.splitlines(), start=1):
             found: Iterable[frozenset[str]] = map(self._kinds, _PART.findall(line))
-            for kinds in {*found, *(frozenset(its) for phrase, its in self.phrases.items() if phrase in line)}:
+            for kinds in {*found, *self._kinds_of_phrases(line)}:
                 if kinds:
                     yield Leak(line=number, kinds=kinds)
+
+    def _kinds_of_phrases(self, line: str) -> Iterator[frozenset[str]]:
+        """Give the kinds of each phrase in a line, with those of longer ones around it: a key stands in its entry."""
+        there = {phrase: kinds for phrase, kinds in self.phrases.items() if phrase in line}
+        for phrase in there:
+            yield frozenset(kind for longer, kinds in there.items() if phrase in longer for kind in kinds)
 
     def _kinds(self, word: str) -> frozenset[str]:
         """Return the kinds of the secrets that stand in a word. Logs repeat their words: each is looked at once."""
