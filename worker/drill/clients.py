@@ -45,7 +45,11 @@ class DrillClient:
     is_resend_safe: bool = False
 
     def toml(self, sandbox_url: str) -> str:
-        """Return the client's tables for the configuration file."""
+        """Return the client's tables for the configuration file.
+
+        The lifetime is among them: an answer that is given again within a grace may tell none that is left, and a grant
+        that is taken to live for an hour then would outlast the drill, whatever its owner does.
+        """
         base = sandbox_url + self.profile.prefix
         return f"""
 [providers.{self.name}]
@@ -53,6 +57,7 @@ authorization_endpoint = "{base}/authorize"
 token_endpoint = "{base}{self.profile.token_path}"
 request_timeout = "{REQUEST_TIMEOUT}s"
 strike_interval = "{STRIKE_INTERVAL}s"
+access_lifetime = "{ACCESS_LIFETIME}s"
 {self.facts}
 
 [clients.{self.name}]
