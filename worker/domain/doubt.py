@@ -47,6 +47,7 @@ def plan_doubt(
     presentations: int,
     access_expires_at: datetime | None,
     draw: float,
+    strike_waits: datetime | None = None,
 ) -> PresentAgain | GiveUp:
     """Decide, by the provider's facts, whether and when a doubtful refresh token is presented again.
 
@@ -63,10 +64,14 @@ def plan_doubt(
         presentations: how often it has been presented by now, at least 1.
         access_expires_at: when the last known access token ends, if known.
         draw: chance in [0, 1) for the spread.
+        strike_waits: until when the interval of a strike lasts, where there was one: a refusal of a token that survives
+            its use would be the next, and not sooner.
 
     """
     soon = now + backoff(presentations, draw)
-    if facts.is_resend_safe or facts.is_asked_about_first:
+    if facts.is_resend_safe:
+        return PresentAgain(at=max(soon, strike_waits or soon))
+    if facts.is_asked_about_first:
         return PresentAgain(at=soon)
     again_at = now + (soon - now) / 2
     if is_within_grace(again_at, facts=facts, doubt_since=doubt_since):

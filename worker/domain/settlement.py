@@ -240,10 +240,9 @@ def _doubt(
         presentations=grant.presentations + 1,
         access_expires_at=grant.access_expires_at,
         draw=draw,
+        strike_waits=_interval_ends(grant),
     )
     match plan:
-        case PresentAgain(at=at) if facts.is_resend_safe:  # a refusal would be a strike
-            return EnterDoubt(cause=cause, rotate_at=max(at, _interval_ends(grant) or at))
         case PresentAgain(at=at):
             return EnterDoubt(cause=cause, rotate_at=at)
         case GiveUp():

@@ -31,7 +31,7 @@ async def until_taken(
     attempt: Callable[[], Awaitable[T]],
     *,
     seconds: float | None = None,
-    on_retry: Callable[[BaseException], None] = lambda _error: None,
+    on_retry: Callable[[BaseException], object] = lambda _error: None,
 ) -> T:
     """Repeat what the database did not take, until it does; `attempt` must be safe to repeat.
 

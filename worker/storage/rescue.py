@@ -132,15 +132,13 @@ def _plan(row: Row[Any], facts: TokenFacts, draw: float) -> PresentAgain | GiveU
         presentations=row.presentations + 1,
         access_expires_at=row.access_expires_at,
         draw=draw,
+        strike_waits=row.rotate_at if row.strikes else None,
     )
     match plan:
         case PresentAgain(at=at) if not is_within_grace(at, facts=facts, doubt_since=doubt_since):
             # Its worker may only be cut off, and its request still on the way: without a grace that could run out
             # there is no hurry, and by the end of the lease the answer is there or will not be read.
-            at = max(at, row.leased_until)
-            # Where a refusal would be a strike, it is asked no sooner than it would have been.
-            waits = facts.is_resend_safe and row.strikes and row.rotate_at is not None
-            return PresentAgain(at=max(at, row.rotate_at) if waits else at)
+            return PresentAgain(at=max(at, row.leased_until))
         case _:
             return plan
 

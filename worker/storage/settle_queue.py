@@ -188,7 +188,7 @@ class SettleQueue:
                 return await until_taken(
                     partial(self._commit, sealed, again=True, alone=alone),
                     # A full disk may have been emptied, or the broker be back, before the database is.
-                    on_retry=lambda _error: self._keep_again(sealed),
+                    on_retry=lambda _error: self._keep(sealed),
                 )
             except Exception:
                 if alone:
@@ -203,9 +203,6 @@ class SettleQueue:
         if kept is None or (kept.done() and not self._escrow.holds(sealed)):
             kept = self._kept[sealed.lease.lease_id] = asyncio.ensure_future(self._escrow.put([sealed]))
         return kept
-
-    def _keep_again(self, sealed: SealedSettlement) -> None:
-        self._keep(sealed)
 
     async def _forget(self, sealed: SealedSettlement) -> None:
         await asyncio.shield(self._kept[sealed.lease.lease_id])
